@@ -243,6 +243,17 @@ def test_a_tolerated_failure_does_not_fail_the_suite(
     assert 'failures="0" errors="0" skipped="1"' in (tmp_path / "junit.xml").read_text()
 
 
+def test_a_failure_in_a_tolerated_group_is_not_called_awaited(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    group = Scheduler(Job(fail, label="bad"), label="group", critical=False)
+    file = JUnit(tmp_path / "junit.xml")
+    assert virtual(functools.partial(Scheduler(group).co_run, instruments=[file]))
+    (case,) = cases_in(tmp_path / "junit.xml").values()
+    assert case.is_skipped
+    assert case.result[0].message == "failed (did not count): OSError: broken"
+
+
 def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
     secret = CommandJob(
         ["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE

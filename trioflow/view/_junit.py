@@ -40,11 +40,12 @@ class JUnit(EventRecorder):
     Use it in CI.
 
     Each scheduler is a suite. A FAILED job, including one that timed out, is reported as a failure, or as skipped if
-    its failure does not count: it was tolerated, or an `await` raised it. A job that failed before it succeeded is
-    flaky. The text of the failure has the traceback and the end of the command's captured output. A job that is
-    BLOCKED, SKIPPED or CANCELLED, or that the run never reached, is reported as skipped, with the reason. A forever job
-    that was cancelled at the end of the run is reported as passed. If the run went wrong although no job failed, for
-    example by its timeout, the run itself is a case with an error. The file contains nothing that `redact=True` hides.
+    its failure does not count: it or its group was tolerated, or an `await` raised it. A job that failed before it
+    succeeded is flaky. The text of the failure has the traceback and the end of the command's captured output. A job
+    that is BLOCKED, SKIPPED or CANCELLED, or that the run never reached, is reported as skipped, with the reason. A
+    forever job that was cancelled at the end of the run is reported as passed. If the run went wrong although no job
+    failed, for example by its timeout, the run itself is a case with an error. The file contains nothing that
+    `redact=True` hides.
 
     If the file cannot be written, a warning is logged, and `is_written` is False. The run is not affected.
 
@@ -168,7 +169,8 @@ def _pardon(record: TraceRecord, span: Span) -> str:
     assert run is not None
     if span.critical is False:
         return "tolerated"
-    return "awaited" if run.stop_reason is StopReason.COMPLETED else ""
+    # An `await` has raised it, or it is in a tolerated or cancelled group.
+    return "did not count" if run.stop_reason is StopReason.COMPLETED else ""
 
 
 def _errors_in_earlier_runs(record: TraceRecord) -> dict[str, list[str]]:
