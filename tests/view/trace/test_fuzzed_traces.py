@@ -20,7 +20,7 @@ from trioflow.view.trace import _compare, _trace_file
 from trioflow.view.trace._trace_record import TOO_MANY_NOTE, GraphDescription
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import draw_graph, draw_graphs, report_html
-from ...bodies import nap
+from ...bodies import fail, nap
 from .scenarios import everything
 
 """How many files the short test mutates; the soak test takes ten thousand."""
@@ -159,6 +159,22 @@ def test_a_file_of_a_wrong_structure_or_number_is_rejected(
     (tmp_path / "t.json").write_text(json.dumps(document), encoding="utf-8")
     with pytest.raises(_trace_file.BadTrace, match=re.escape(reason)):
         _trace_file.read_record(tmp_path / "t.json")
+
+
+@pytest.mark.parametrize("name", ["culprit_number", "blocked_by"])
+def test_a_group_that_stops_itself_is_rejected(tmp_path: Path, name: str) -> None:
+    """The search for the job that stopped the run once went round for ever."""
+    trace = Trace()
+    group = Scheduler(Job(fail, label="bad", critical=True), critical=True)
+    Scheduler(group, label="all").run(instruments=[trace])
+    save(trace, tmp_path / "t.json")
+    document = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    record = document["record"]
+    place = {"culprit_number": record["runs"], "blocked_by": record["spans"]}[name]
+    place[1][name] = 0
+    (tmp_path / "t.json").write_text(json.dumps(document), encoding="utf-8")
+    with pytest.raises(_trace_file.BadTrace, match="in a cycle"):
+        report_html(_trace_file.read_record(tmp_path / "t.json"), tmp_path)
 
 
 MARKUP: Final = '"/></text></g></svg><meta http-equiv="refresh" content="3;url=http://127.0.0.1:9/"><svg><g><text x="'

@@ -175,7 +175,7 @@ def _check(record: TraceRecord) -> None:
 
     - The spans are numbered in order, and each number of a span refers to one.
     - Each span is a member of a single run, which has the same parent. A run comes after the run that its parent is in.
-    - No job requires itself or is blocked by itself, not even through others.
+    - No job requires itself, is blocked by itself or stops its own group, not even through others.
     - The graphs have nothing but the parts of drawings.
     - Times can be shown as dates, each failed job has its failure, and output files have absolute paths.
 
@@ -212,6 +212,9 @@ def _check(record: TraceRecord) -> None:
         requirements.append([*span.required])
         if span.blocked_by is not None:
             requirements[-1].append(span.blocked_by)
+    for run in record.runs:
+        if run.parent is not None and run.culprit_number is not None:
+            requirements[run.parent].append(run.culprit_number)
     order = _graph_algorithms.topological_order(numbers, requirements.__getitem__)
     if len(order) < count:
         raise LookupError("jobs require each other in a cycle")
