@@ -261,6 +261,25 @@ def test_job_log_that_cannot_grow_ends_the_batch(tmp_path: Path) -> None:
     assert 3 < stdout.count(b"\n") < 20
 
 
+@pytest.mark.parametrize("order", [[], ["-k"]], ids=["as they end", "in order"])
+def test_output_of_commands_that_have_ended_is_printed_before_a_fatal_error(
+    tmp_path: Path, order: list[str]
+) -> None:
+    """With -k, all output that waited for that of a command that ran was once lost, though the job log had its row."""
+    log = tmp_path / "log"
+    line = "if [ {} = 1 ]; then echo first; sleep 99; fi; echo {}"
+    words = (*order, "-j2", "--joblog", str(log), line, ":::", *map(str, range(1, 100)))
+    with running(
+        *words, first="resource.setrlimit(resource.RLIMIT_FSIZE, (1024, 1024))"
+    ) as process:
+        stdout, stderr = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 255
+    assert stderr.endswith(b": File too large\n")
+    logged = [line.split(b"\t")[0] for line in log.read_bytes().splitlines()[1:-1]]
+    assert {b"first", *logged} <= {*stdout.split()}
+    assert len(logged) > 3
+
+
 def test_a_closed_standard_input_is_an_error() -> None:
     with running("echo", first="os.close(0); sys.stdin = None") as process:
         _, stderr = process.communicate(timeout=PATIENCE)

@@ -41,7 +41,7 @@ from .._command_options import parse_slots
 from ..abc import AbstractJob, incidents_of, printable, run_of
 from ..jobs.command import _resource_limits, _result
 from ..jobs.ssh._wrapper import parse_cpu_count
-from . import _options, _output, _resources, _sources, _template
+from . import BatchError, _options, _output, _resources, _sources, _template
 from ._command_job import (
     COMMAND_ERRORS,
     OUTCOME_OPTIONS,
@@ -261,12 +261,12 @@ class Batch:
                 handle_signals=handle_signals,
                 journal=self.options.journal,
             )
+            if self.scheduler.stop_reason is StopReason.CRITICAL:
+                raise self._find_fatal_error()
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, BatchError):
                 self.reporter.print_unreported(self.is_stopped)
             raise
-        if self.scheduler.stop_reason is StopReason.CRITICAL:
-            raise self._find_fatal_error()
         self.reporter.print_unreported(self.is_stopped)
         if any(stream.is_broken for stream in self.reporter.printer.streams):
             raise BrokenPipeError
