@@ -316,3 +316,11 @@ def test_compare_of_unrelated_runs_asks_for_traces_of_the_same_scenario(
         == trioflow("compare", empty, empty).exit_code
         == 0
     )
+
+
+def test_two_runs_without_jobs_are_not_called_unrelated(tmp_path: Path) -> None:
+    empty = traced(tmp_path / "a.json")
+    one = traced(tmp_path / "b.json", Job(nap, 1, label="b"))
+    question = "The two runs have no job in common"
+    assert question not in trioflow("compare", empty, empty).stdout
+    assert question in trioflow("compare", empty, one).stdout

@@ -267,7 +267,9 @@ def comparison_lines(
     first_run = comparison.first_run
     second_run = comparison.second_run
     first_paths = {*first_run.jobs, *first_run.unstarted_states}
-    if first_paths.isdisjoint([*second_run.jobs, *second_run.unstarted_states]):
+    second_paths = {*second_run.jobs, *second_run.unstarted_states}
+    # Two runs without jobs are alike.
+    if first_paths != second_paths and first_paths.isdisjoint(second_paths):
         yield ""
         yield "The two runs have no job in common: are these traces of the same scenario?"
 
