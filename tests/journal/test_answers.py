@@ -652,6 +652,21 @@ def test_a_label_stands_for_a_path_if_the_run_has_it_once(
     assert inner.result(default=None) == ("no" if is_sole else None)
 
 
+def test_the_path_of_a_question_may_be_written_as_it_is_printed(
+    virtual: Virtual, file: Path
+) -> None:
+    """The refusal of such a name once named, as what waits, the very name that it refused."""
+
+    def build() -> Scheduler:
+        return Scheduler(Answer("Drop?", label="a\nb"), journal=file)
+
+    ran(virtual, build)
+    name = asked(file).splitlines()[1].partition(" ")[0]
+    assert name == r"a\nb"
+    give(file, name, "no")
+    assert result(ran(virtual, build)) == ("no", False)
+
+
 def test_an_answer_to_what_was_asked_before_is_refused(
     virtual: Virtual, file: Path, no_wait: None, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -244,17 +244,21 @@ def list_questions(files: QuestionFiles) -> int:
 def find_question(files: QuestionFiles, name: str) -> Question | None:
     """Return the question of the job at a path, open or answered, or None if it has not asked.
 
-    A label stands for its path if no other job has it, as the run has said when it asked. What is still open plays no
-    part: a name that meant one question must not mean another as soon as that is answered.
+    The path may be written as it is printed. A label stands for its path if no other job has it, as the run has said
+    when it asked. What is still open plays no part: a name that meant one question must not mean another as soon as
+    that is answered.
     """
     if not files.exists():
         return None
     question: Question | None = files.read("question", name)
     if question is not None:
         return question
-    matches = [
-        question for question in files.read_all("question") if question.label == name
-    ]
+    questions = [*files.read_all("question")]
+    for question in questions:
+        # No other path is printed so.
+        if printable(question.path) == name:
+            return question
+    matches = [question for question in questions if question.label == name]
     return matches[0] if len(matches) == 1 and matches[0].is_sole else None
 
 
