@@ -12,7 +12,8 @@ import pytest
 from click.testing import Result
 from trioflow import AbstractJob, CycleError, First, Job, Scheduler, Service
 from trioflow.cli._scenario import keep_selected_jobs
-from ..bodies import edges, give, grid, idle, nothing, serve
+from ..bodies import edges, fail, give, grid, idle, nothing, serve
+from ..conftest import Virtual
 from .command_line import labels, process, refused, run, trioflow, written
 
 FINE = "scenario = Scheduler(Job(work, label='a'), Job(work, label='b'))"
@@ -434,6 +435,31 @@ def test_removing_jobs_keeps_the_order_of_the_others() -> None:
     scheduler, _ = grid()
     assert kept_paths(scheduler, only="a e") == "a e"
     assert edges(scheduler) == {"ae"}
+
+
+@pytest.mark.parametrize("way", ["settled", "run_if", "tolerated", "strict"])
+def test_a_failure_keeps_a_job_from_running_only_if_it_does_so_in_the_whole(
+    virtual: Virtual, way: str
+) -> None:
+    """What ran whatever became of a removed job once was blocked by a failure before that."""
+
+    def make() -> tuple[Scheduler, Job[None]]:
+        a = Job(fail, label="a")
+        b = Job(nothing, label="b", required=a)
+        if way == "run_if":
+            b.run_if = "settled"
+        if way == "tolerated":
+            b.critical = False
+        c = Job(nothing, label="c").requires(b, settled=way == "settled")
+        return Scheduler(a, b, c), c
+
+    whole, last = make()
+    virtual(whole.co_run)
+    part, last_of_part = make()
+    assert kept_paths(part, only="a c") == "a c"
+    virtual(part.co_run)
+    assert last_of_part.state is last.state
+    assert last.is_done() is (way != "strict")
 
 
 def test_without_patterns_the_scenario_is_unchanged() -> None:

@@ -9,7 +9,7 @@ The option `--only` selects the part of a scenario to run:
 2. The jobs that a selected job depends on are kept, too: the jobs whose results it takes, and the services that it or a
    scheduler around it requires, with the jobs that are nested in them, and that they depend on in turn.
 3. All other jobs are removed. A kept job that waited for a removed job now waits for the kept jobs before the removed
-   job.
+   job. Their failures keep it from running only if they did so before.
 """
 
 from __future__ import annotations
@@ -632,20 +632,25 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
     kept_members = [job for job in level if job in kept]
     if len(kept_members) == len(level):
         return
-    # Maps each removed member to the kept members that it waited for, directly or through other removed members.
-    substitutes: dict[AnyMember, dict[AnyMember, None]] = {}
+    # Maps each removed member to the kept members that it waited for, directly or through other removed members, and
+    # to whether it would have let a job that requires it run although that member failed.
+    substitutes: dict[AnyMember, dict[AnyMember, bool]] = {}
     for job in topological_order(level):
-        predecessors: dict[AnyMember, None] = {}
-        for predecessor in abc.all_requirements(level, job):
-            predecessors.update(substitutes.get(predecessor, {predecessor: None}))
-        if job in kept:
-            job.requires(
-                [
-                    each
-                    for each in predecessors
-                    if each not in abc.all_requirements(level, job)
-                ]
-            )
-        else:
+        required = abc.all_requirements(level, job)
+        settled_only = {*_selection.settled_only_for(job)}
+        predecessors: dict[AnyMember, bool] = {}
+        for requirement in required:
+            is_settled_only = requirement in settled_only
+            passed_on = substitutes.get(requirement, {requirement: False})
+            for each, lets_run in passed_on.items():
+                is_weak = lets_run or is_settled_only
+                predecessors[each] = is_weak and predecessors.get(each, True)
+        if job not in kept:
+            if job.run_if != "succeeded" or abc.criticality(job) is False:
+                predecessors = dict.fromkeys(predecessors, True)
             substitutes[job] = predecessors
+            continue
+        for each, lets_run in predecessors.items():
+            if each not in required:
+                job.requires(each, settled=lets_run)
     keep_only(level, kept_members)

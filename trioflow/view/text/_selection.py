@@ -10,6 +10,7 @@ from ..._core.base._text_forms import clause, short_repr
 from ..._core.job._job import AbstractJob, AnyJob, is_job
 from ..._core.job._labels import paths_of, printable, unescape_path
 from ..._core.scheduler._base_scheduler import BaseScheduler
+from ..._core.words._job_queries import settled_only_for as settled_only_for
 
 Key = TypeVar("Key")
 JobSelection = AnyJob | str | Iterable[AnyJob | str]
