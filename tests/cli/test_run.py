@@ -397,6 +397,23 @@ def test_tag_option_without_the_monitor_of_the_command_is_rejected(
     assert "--tag does not change the scheduler's own Monitor" in said
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("journal", "junit"), ("trace", "report"), ("report", "events")]
+)
+def test_two_options_that_name_one_file_are_refused(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    """`--junit` once replaced the journal of all runs before, and a report said that the trace was written, too."""
+    file = written(tmp_path, FINE)
+    target = tmp_path / "out"
+    (tmp_path / "link").symlink_to(target)
+    options = (f"--{one}", target, f"--{other}", tmp_path / "link")
+    assert f"--{one} and --{other} name one file" in refused("run", file, *options)
+    assert not target.exists()
+    nowhere = (f"--{one}", "/dev/null") * (one != "journal")
+    assert run(file, *nowhere, f"--{other}", "/dev/null").exit_code == 0
+
+
 # --- `--only`
 def kept_paths(scheduler: Scheduler, only: str = "") -> str:
     """Select jobs, and return the paths of the kept ones in the order added."""
