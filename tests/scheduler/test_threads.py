@@ -20,8 +20,10 @@ from trioflow import (
     JobState,
     Pool,
     Rate,
+    Retry,
     Scheduler,
     StopReason,
+    ThreadJob,
     current_job,
 )
 from trioflow._core.run import _questions
@@ -29,6 +31,7 @@ from trioflow._core.scheduler import _sync_run
 from trioflow.abc import fraction_done
 from ..bodies import at_once, nap, nothing
 from ..conftest import Virtual
+from ..midway import ask_midway
 
 T = TypeVar("T")
 Call = Callable[[Any, Any], object]
@@ -243,6 +246,74 @@ def test_reports_from_another_thread_reach_the_run(virtual: Virtual) -> None:
         "yes",
         JobState.SUCCEEDED,
     )
+
+
+def answer_as_it_settles(
+    backend: Any, number: int, ask: Callable[[Any], T]
+) -> tuple[T, bool]:
+    """Ask something of a job in its second attempt, which settles before the line of this number."""
+    is_begun, is_wanted, has_settled = (threading.Event() for _ in range(3))
+    answers = list[tuple[T, bool]]()
+
+    def work() -> None:
+        if job.attempts == 1:
+            raise OSError("again")
+        is_begun.set()
+        is_wanted.wait()
+
+    def settle() -> None:
+        is_wanted.set()
+        has_settled.wait()
+
+    def look() -> None:
+        is_begun.wait()
+        answers.append(ask_midway(number, lambda: ask(job), settle))
+        is_wanted.set()
+
+    def tell(settled: Any) -> None:
+        if settled is job:
+            has_settled.set()
+
+    job = ThreadJob(work, retry=Retry(1, first=0))
+    scheduler = Scheduler(job, ThreadJob(look), on_job_settled=tell)
+    assert scheduler.run(backend=backend)
+    return answers[0]
+
+
+@pytest.mark.parametrize("name", ["elapsed", "took"])
+def test_how_long_a_job_has_run_may_be_asked_in_another_thread_while_it_settles(
+    backend: Any, name: str
+) -> None:
+    number = 0
+    while True:
+        seconds, has_settled = answer_as_it_settles(
+            backend, number, lambda job: getattr(job, name)
+        )
+        assert seconds > 0
+        if not has_settled:
+            break
+        number += 1
+
+
+def test_a_report_of_a_job_that_settles_meanwhile_is_refused_as_any_that_comes_late(
+    backend: Any,
+) -> None:
+    def report(job: Any) -> str:
+        try:
+            job.progress()
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    number = 0
+    texts = set[str]()
+    while True:
+        text, has_settled = answer_as_it_settles(backend, number, report)
+        texts.add(text.partition(": ")[2])
+        if not has_settled:
+            break
+        number += 1
+    assert texts == {"", "it is succeeded; call it while the job runs"}
 
 
 class Waiting:

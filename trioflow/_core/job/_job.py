@@ -678,11 +678,12 @@ class AbstractJob(Generic[T]):
 
     def _run_while_running(self, call_text: str) -> Run:
         """Return the run of the job for a public method. Raise RuntimeError if the job is not RUNNING."""
-        if self._worker is None:
+        worker = self._worker
+        if worker is None:
             raise RuntimeError(
                 f"{call_text} of {self.label!r}: it is {self._state.value}; call it while the job runs"
             )
-        return self._worker.run
+        return worker.run
 
     def _criticality(self) -> bool | None:
         if self._options.critical is not None:
@@ -871,11 +872,8 @@ class AbstractJob(Generic[T]):
         if (started_at := self.started_at) is None:
             restoration = (self._extras or RunExtras).restoration
             return None if restoration is None else restoration.took
-        if self._finished_at is not None:
-            return self._finished_at - started_at
-        if self._worker is None:
-            return None
-        return self._worker.run.clock() - started_at
+        ended = self._end_or_now()
+        return None if ended is None else ended - started_at
 
     @property
     def took(self) -> float | None:
@@ -888,13 +886,21 @@ class AbstractJob(Generic[T]):
         if not (extras.retry_count or extras.inner_waits):
             return self.elapsed
         waited = sum(until - since for _, since, until in extras.inner_waits)
-        ended = self._finished_at
-        if ended is None and self._worker is not None:
-            ended = self._worker.run.clock()
+        started_at = self._started_at
+        ended = self._end_or_now()
         seconds = extras.earlier_seconds - waited
-        if self._started_at is not None and ended is not None:
-            seconds += ended - self._started_at
+        if started_at is not None and ended is not None:
+            seconds += ended - started_at
         return seconds
+
+    def _end_or_now(self) -> float | None:
+        """Return when the job has settled, or the time while it runs, or None. Any thread may ask."""
+        # Read first: when the worker has left, the time is there.
+        worker = self._worker
+        finished_at = self._finished_at
+        if finished_at is None and worker is not None:
+            return worker.run.clock()
+        return finished_at
 
     @property
     def attempts(self) -> int:

@@ -196,12 +196,13 @@ def settle(run: Run, job: AnyJob, state: JobState, outcome: object, now: float) 
     successors = job._successors
     extras = job._extras
     ends = run.held_ends
+    # Before the worker is gone: another thread that asks how long the job has run then finds its end.
+    job._finished_at = now
     job._successors = job._worker = None
     if state is not SUCCEEDED and run.scheduler.keep_jobs:
         # Hooks may extend the list while the jobs of this copy are counted down.
         job._successors = [*successors] if isinstance(successors, list) else successors
     job._outcome = outcome
-    job._finished_at = now
     job._state = state
     try:
         if ends is not None:
