@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 import trioflow
@@ -34,17 +34,3 @@ def ask_midway(
         return ask(), has_changed
     finally:
         sys.settrace(before)
-
-
-def answers_midway(
-    prepare: Callable[[], tuple[Callable[[], T], Callable[[], object]]],
-) -> Iterator[T]:
-    """Yield an answer for each line that asking executes: before that line, something has changed.
-
-    Each time, `prepare` returns anew what asks and what changes.
-    """
-    for number in itertools.count():
-        answer, has_changed = ask_midway(number, *prepare())
-        yield answer
-        if not has_changed:
-            return

@@ -3,6 +3,8 @@
 import math
 import random
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 import anyio
@@ -18,10 +20,11 @@ from trioflow import (
     current_job,
 )
 from trioflow._core.admission import _pools
-from trioflow._core.admission._rates import SlidingWindow
+from trioflow._core.admission._rates import RateShare, SlidingWindow
 from trioflow._core.words._explain import waiting
 from ..bodies import at_once, later, nap, nothing, pass_time, timed, turns
 from ..conftest import Virtual
+from ..midway import ask_midway
 
 # Powers of two, so that times are exact.
 LIMITS = {"requests": 4, "tokens": 32}
@@ -592,8 +595,40 @@ def test_the_time_by_which_a_sliding_window_has_an_amount_is_exact() -> None:
             if (free := int(window.level(now))) > 0:
                 window.correct(free, now, now)
                 left -= free
-            now = next(iter(window._started)) + period
+            now = min(when for when in window._started if when + period > now) + period
         assert expected == now, seed
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda rate: rate.public_free(), lambda rate: rate.describe_wait({"requests": 8})],
+    ids=["free", "wait"],
+)
+def test_another_thread_may_read_a_rate_while_a_job_takes_from_it(
+    ask: Callable[[Any], object],
+) -> None:
+    """What was read changed the rate: what a job took at that instant was given out once more."""
+
+    def take(rate: Any) -> None:
+        rate.correct(RateShare(), {"requests": 3})
+
+    now = 0.0
+    number = 0
+    while True:
+        rate: Any = Pool(api=Rate(requests=10, per=60))._resources["api"]
+        rate.clock = lambda: now
+        for now in (1.0, 60.5):
+            take(rate)
+        # The first three come back.
+        now = 61.0
+        _, has_taken = ask_midway(number, partial(ask, rate), partial(take, rate))
+        if not has_taken:
+            break
+        assert rate.public_free() == {"requests": 4}
+        assert rate.accrued_at({"requests": 4}) == 61.0
+        assert rate.accrued_at({"requests": 5}) == 120.5
+        number += 1
+    assert rate.public_free() == {"requests": 7}
 
 
 def test_the_limits_of_a_rate_may_be_sizes() -> None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import Any, Final, final
+from functools import partial
+from typing import Any, Final, TypeVar, final
 
 from ..._hints import CALL_HINTS, explain_form, nearest_name
 from ..base import _amounts
@@ -29,6 +30,8 @@ from ..job import _job_options
 from ..job._job import AnyJob
 from ..job._labels import printable
 from ._resource import Resource
+
+T = TypeVar("T")
 
 MAX_CAUSED_WAIT: Final = 366 * 86_400
 """The maximum wait, in seconds, that the usage reported by a job may cause. A longer wait is probably a mistake."""
@@ -213,23 +216,29 @@ class TokenBucket:
         return max(self.full_at, now + float(self.unstarted_amount) * self.seconds_each)
 
 
+Starts = OrderedDict[float, Amount]
+"""Amounts by the time of the start, in order."""
+
+
 class SlidingWindow(TokenBucket):
     """The amounts of a key that the jobs took which started within the last `per` seconds."""
 
     def __init__(self, limit: Amount, period: float) -> None:
         super().__init__(limit, period / float(limit))
         self._period: Final = period
-        # The amounts by the time of the start, in order.
-        self._started: OrderedDict[float, Amount] = OrderedDict()
+        self._started: Starts = OrderedDict()
         # The sum of these amounts.
         self._started_amount: Amount = 0
 
     def accrued_at(self, amount: Amount, begins_at: float) -> float:
+        return self._read(partial(self._accrued_at, amount, begins_at))
+
+    def _accrued_at(self, amount: Amount, begins_at: float, starts: Starts) -> float:
         # What is free now, and what comes back in this period, comes back in each further period.
         periods = max(0, math.ceil(amount / self.burst) - 1)
         taken = self._started_amount + self.unstarted_amount
         excess = taken + amount - self.burst * (periods + 1)
-        for when, started in self._started.items():
+        for when, started in starts.items():
             if excess <= 0:
                 break
             excess -= started
@@ -237,6 +246,14 @@ class SlidingWindow(TokenBucket):
         if excess > 0:
             periods += 1
         return begins_at + self._period * periods
+
+    def _read(self, read: Callable[[Starts], T]) -> T:
+        """Return what a function reads of the starts, which may change meanwhile if another thread asks."""
+        try:
+            return read(self._started)
+        except RuntimeError:
+            # A copy takes long, but is made in one step.
+            return read(self._started.copy())
 
     def reserve(self, amount: Amount, now: float) -> None:
         self.unstarted_amount += amount
@@ -257,8 +274,19 @@ class SlidingWindow(TokenBucket):
             self.full_at = max(self.full_at, when + self._period)
 
     def level(self, now: float) -> float:
-        self._forget(now)
-        return float(self.burst - self._started_amount - self.unstarted_amount)
+        # Any thread may ask, so this forgets nothing.
+        taken = self._started_amount + self.unstarted_amount
+        over = self._read(partial(self._over, now))
+        return float(self.burst - (taken - over))
+
+    def _over(self, now: float, starts: Starts) -> Amount:
+        """Return the sum of the amounts that are in the window no more."""
+        over: Amount = 0
+        for when, amount in starts.items():
+            if when + self._period > now:
+                break
+            over += amount
+        return over
 
     def shift(self, seconds: float) -> None:
         super().shift(seconds)
