@@ -12,15 +12,17 @@ PACKAGE = str(Path(trioflow.__file__).parent)
 
 
 def ask_midway(
-    number: int, ask: Callable[[], T], change: Callable[[], object]
+    number: int, ask: Callable[[], T], change: Callable[[], object], room: str = ""
 ) -> tuple[T, bool]:
-    """Ask, and call `change` before the line of this number. Return the answer, and whether there was such a line."""
+    """Ask, and call `change` before the line of this number. Return the answer, and whether there was such a line.
+
+    The lines are those of the package, or of a room in it."""
     lines = itertools.count()
     has_changed = False
 
     def trace(frame: Any, event: str, argument: object) -> Any:
         nonlocal has_changed
-        if not frame.f_code.co_filename.startswith(PACKAGE):
+        if not frame.f_code.co_filename.startswith(PACKAGE + room):
             return None
         if event == "line" and next(lines) == number:
             sys.settrace(None)

@@ -612,15 +612,14 @@ def test_another_thread_may_read_a_rate_while_a_job_takes_from_it(
     def take(rate: Any) -> None:
         rate.correct(RateShare(), {"requests": 3})
 
-    now = 0.0
     number = 0
     while True:
         rate: Any = Pool(api=Rate(requests=10, per=60))._resources["api"]
-        rate.clock = lambda: now
-        for now in (1.0, 60.5):
-            take(rate)
-        # The first three come back.
-        now = 61.0
+        clock = iter([1.0, 60.5])
+        rate.clock = lambda clock=clock: next(clock, 61.0)
+        take(rate)
+        take(rate)
+        # The first three come back now.
         _, has_taken = ask_midway(number, partial(ask, rate), partial(take, rate))
         if not has_taken:
             break

@@ -35,6 +35,7 @@ from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols, display_width
 from ...bodies import fail, flaky, nap, running
 from ...conftest import Virtual
+from ...midway import ask_midway
 from .monitors import Terminal, drawn, jobs_only, look, pictured, serve, watched
 
 
@@ -1122,7 +1123,9 @@ def test_final_counts_match_the_states_of_jobs(
         **({JobState.IDLE: unreached} if unreached else {}),
     }
     assert counts.unreached_count == unreached
-    failed = {job.job for kind in model.failed_jobs_by_kind.values() for job in kind}
+    failed = {
+        job.job for kind in model.failed_jobs_by_kind.values() for job in kind.jobs
+    }
     assert {job.state for job in failed} <= {JobState.FAILED}
     assert failed >= {
         job for job in [*jobs, *failed_groups] if job.state is JobState.FAILED
@@ -1177,3 +1180,35 @@ def test_a_group_that_a_spent_budget_blocks_in_each_try_counts_once(
     virtual(outer.co_run)
     assert fails.attempts == 3
     assert "1 group failed" in log.getvalue().splitlines()[-1]
+
+
+@pytest.mark.parametrize("height", [20, 3], ids=["a line for each job", "few lines"])
+def test_a_picture_may_be_drawn_while_jobs_are_throttled_and_tried_again(
+    virtual: Virtual, height: int
+) -> None:
+    """A thread draws: one picture that could not be drawn was the last of the run."""
+    failing = Job(fail, 1, label="failing")
+    working = Job(nap, 9, label="working", expected_duration=0.5)
+    scheduler, monitor = watched(failing, working, Job(nap, 9, label="other"))
+
+    def change() -> None:
+        monitor.job_reopened(scheduler, failing)
+        monitor.job_scheduled(scheduler, working)
+
+    async def draw() -> None:
+        await anyio.sleep(2)
+        number = 0
+        has_changed = True
+        while has_changed:
+            lines, has_changed = ask_midway(
+                number, lambda: drawn(monitor, height=height), change, "/view/monitor"
+            )
+            assert len(lines) <= height
+            if has_changed:
+                monitor.job_settled(scheduler, failing)
+                monitor.job_started(scheduler, working)
+            number += 1
+
+    looks = scheduler.add(Job(draw))
+    virtual(scheduler.co_run)
+    looks.result()

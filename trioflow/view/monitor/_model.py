@@ -4,7 +4,7 @@ The monitor's hooks update the model in the thread of the run. The drawing threa
 drawing never makes the run wait. This is safe for three reasons:
 
 - Only the thread of the run changes the model, and each change of an attribute or a dict is atomic. The drawing thread
-  copies a dict with `list(...)`, which no other thread can interrupt, and iterates over the copy.
+  copies the keys of a dict with `list(...)`, which no other thread can interrupt, and iterates over the copy.
 - If the drawing thread reads the model while a hook updates it, the counts in a picture may be inconsistent. The next
   picture corrects them.
 - The drawing thread reads a time only once before it tests and uses it.
@@ -49,9 +49,6 @@ class FailedJobs:
 
     def __len__(self) -> int:
         return len(self.jobs) + self._dropped_count
-
-    def __iter__(self) -> Iterator[JobRecord]:
-        return iter(self.jobs)
 
     def drop(self, job: JobRecord) -> None:
         """Forget a job that its scheduler has dropped, if there are enough others."""

@@ -185,14 +185,13 @@ class RowSelector:
             key=lambda item: _failure_text.FAILURE_ORDER.index(item[0][0]),
         )
         for _, jobs in failed:
-            if jobs:
-                # An exception means that the thread of the run changed `jobs` at the same time.
-                with contextlib.suppress(RuntimeError, StopIteration):
-                    compared = list(itertools.islice(jobs, MAX_KEPT_FAILURES))
-                    # A job without an error has the text "".
-                    texts = {_failure_text.one_line_text(job.error) for job in compared}
-                    is_mixed = len(texts - {""}) > 1
-                    rows.append(JobRow(compared[0], None, len(jobs), is_mixed))
+            # Copied in one step: `len` of `jobs` itself is Python code.
+            compared = [*jobs.jobs][:MAX_KEPT_FAILURES]
+            if compared:
+                # A job without an error has the text "".
+                texts = {_failure_text.one_line_text(job.error) for job in compared}
+                is_mixed = len(texts - {""}) > 1
+                rows.append(JobRow(compared[0], None, len(jobs), is_mixed))
         return rows
 
     def _assign_running_lines(self, number: int, group_share: int) -> list[JobRecord]:
@@ -250,8 +249,9 @@ class RowSelector:
         largest_factor = 1.0
         for job in self._running_jobs():
             expected = job.expected_duration
-            if job.started_at is not None and expected:
-                factor = (now - job.started_at) / expected
+            started_at = job.started_at
+            if started_at is not None and expected:
+                factor = (now - started_at) / expected
                 if factor > largest_factor:
                     largest_factor = factor
                     slowest = job
@@ -517,9 +517,10 @@ class PictureRenderer:
         seconds = job.seconds
         if seconds is not None and not job.restored:
             return duration_text(seconds, in_column=True)
-        if job.started_at is None:
+        started_at = job.started_at
+        if started_at is None:
             return ""
-        return elapsed_text(self._model.clock() - job.started_at)
+        return elapsed_text(self._model.clock() - started_at)
 
     def _detail_text(self, job: JobRecord) -> str:
         """Return the details of a job: its exception, or else its attempt, counts, expected duration and status."""
