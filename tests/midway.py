@@ -2,7 +2,7 @@
 
 import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 import trioflow
@@ -36,3 +36,16 @@ def ask_midway(
         return ask(), has_changed
     finally:
         sys.settrace(before)
+
+
+def answers_midway(
+    prepare: Callable[[], tuple[Callable[[], T], Callable[[], object]]],
+) -> Iterator[T]:
+    """Yield the answer for each line that asking executes: before that line, something has changed.
+
+    Each time, `prepare` returns what asks, and what changes, of new objects."""
+    for number in itertools.count():
+        answer, has_changed = ask_midway(number, *prepare())
+        yield answer
+        if not has_changed:
+            return

@@ -28,6 +28,7 @@ from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
 from ..bodies import LIMIT, at_once, fail, later, nap, nothing, running, serve, turns
 from ..conftest import Virtual
+from ..midway import answers_midway
 
 
 def using(seen: list[Any], seconds: float = 1, **options: Any) -> Job[None]:
@@ -1150,3 +1151,22 @@ def test_a_job_inside_a_keeper_is_not_held_back_by_a_reservation(
     monkeypatch.setattr(_admission.OrderedPlaces, "max_overtakes", 0)
     assert virtual(scheduler.co_run)
     assert (inside.started_at, big.started_at) == (1, 11)
+
+
+def test_another_thread_may_ask_why_a_job_waits_for_a_key_as_its_gap_ends() -> None:
+    kept: list[Any] = []
+
+    def prepare() -> tuple[Callable[[], str], Callable[[], None]]:
+        family: Any = Pool(host=PerKey(1, gap=5))._resources["host"]
+        key = family.key("a.org")
+        kept.append(key)
+        key.clock = lambda: 0.0
+        key.rest_ends.append(5.0)
+        key.free = 0
+        return lambda: key.describe_wait(1).text, key.rest_ends.clear
+
+    texts = dict.fromkeys(answers_midway(prepare))
+    assert list(texts) == [
+        "host 'a.org': 1 of 1 taken",
+        "host 'a.org': gap, 5 s left",
+    ]

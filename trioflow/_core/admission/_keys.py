@@ -240,9 +240,11 @@ class CountedKey(Key, CountedResource):
             self.rest_ends.append(self.rest_ends.popleft() + shift)
 
     def describe_shortage(self, need: Amount, before: int) -> tuple[WaitCause, str]:
-        if not self.rest_ends:
+        # Any thread may ask, while gaps end.
+        ends = list(self.rest_ends)
+        if not ends:
             return super().describe_shortage(need, before)
-        text = f"{self.shown_name}: gap, {self.delay_text(self.rest_ends[0])} left"
+        text = f"{self.shown_name}: gap, {self.delay_text(ends[0])} left"
         return WaitCause.RATE, text
 
     def make_member_resource(  # type: ignore[override]
