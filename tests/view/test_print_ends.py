@@ -1,8 +1,13 @@
 """The end of what a job has printed: of its last run, of each of its attempts, and not of a redacted job."""
 
+from collections.abc import Callable
+from functools import partial
 from trioflow import Job, Retry, Scheduler, current_job
+from trioflow.view import _print_ends
 from trioflow.view._print_ends import end_of_prints, keep_end
+from ..bodies import nothing
 from ..conftest import Virtual
+from ..midway import answers_midway
 
 
 def end(job: Job[None]) -> str:
@@ -46,3 +51,17 @@ def test_what_nobody_printed_is_not_kept(virtual: Virtual) -> None:
     job = Job(silent)
     virtual(Scheduler(job).co_run)
     assert end(job) == ""
+
+
+def test_the_end_of_prints_may_be_asked_as_it_is_dropped() -> None:
+    """The answer to a page was an error, and a warning in the log of the program."""
+    jobs: list[Job[None]] = []
+
+    def prepare() -> tuple[Callable[[], str], Callable[[], object]]:
+        job = Job(nothing)
+        jobs.append(job)
+        _print_ends._ends[job] = [(1, 2.0), "said"]
+        return partial(end_of_prints, job, 2.0), partial(_print_ends._ends.pop, job)
+
+    assert {*answers_midway(prepare)} == {"", "said"}
+    _print_ends._ends.clear()

@@ -55,10 +55,15 @@ def _drop_oldest() -> None:
 
 
 def end_of_prints(job: AnyJob, started_at: float | None) -> str:
-    """Return the end of a job's output since a start, or "" if no monitor has seen it, or it has `redact=True`."""
-    if job not in _ends:
+    """Return the end of a job's output since a start, or "" if no monitor has seen it, or it has `redact=True`.
+
+    Any thread may call this.
+    """
+    with _lock:
+        kept = _ends.get(job)
+    if kept is None:
         return ""
-    (_, start), text = _ends[job]
+    (_, start), text = kept
     if start is None or start != started_at:
         return ""
     return str(text)[-MAX_LENGTH:]
