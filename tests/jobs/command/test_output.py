@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -34,6 +35,7 @@ from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
 from ... import pythons
 from ...bodies import raising, ran, run
+from ...midway import answers_midway
 from ...places import PATIENCE
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
@@ -937,3 +939,23 @@ def test_a_file_object_has_all_output_when_the_command_has_ended(backend: str) -
     sink.write("é".encode()[:1])
     sink.finish()
     assert b"".join(written) == b"said\\xc3"
+
+
+def test_the_end_of_an_output_may_be_asked_as_it_moves_to_the_disk() -> None:
+    """A page showed no output at that instant."""
+
+    def prepare() -> tuple[Callable[[], bytes], Callable[[], None]]:
+        sink = _output_sinks.CaptureSink()
+        sink.write(b"x" * _output_sinks.SPOOL_LIMIT_BYTES)
+        return lambda: sink.tail(2), lambda: sink.write(b"yy")
+
+    assert {*answers_midway(prepare)} == {b"xx", b"yy"}
+
+    def prepare_asking() -> tuple[Callable[[], None], Callable[[], None]]:
+        sink = _output_sinks.CaptureSink()
+        sink.write(b"x" * _output_sinks.SPOOL_LIMIT_BYTES)
+        return lambda: sink.write(b"yy"), lambda: ends.add(sink.tail(2))
+
+    ends = set[bytes]()
+    assert {*answers_midway(prepare_asking)} == {None}
+    assert ends == {b"xx"}

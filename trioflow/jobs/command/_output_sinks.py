@@ -120,9 +120,11 @@ class CaptureSink(OutputSink):
 
     def write(self, data: bytes) -> None:
         if self._spool is None and len(self._buffer) + len(data) > SPOOL_LIMIT_BYTES:
-            self._spool = OutputSpool()
-            self._spool.write(self._buffer)
-            self._buffer.clear()
+            spool = OutputSpool()
+            spool.write(self._buffer)
+            # In this order, and the buffer stays as it is: another thread may ask for the end.
+            self._spool = spool
+            self._buffer = bytearray()
         if self._spool is None:
             self._buffer += data
         else:
@@ -130,8 +132,9 @@ class CaptureSink(OutputSink):
 
     def tail(self, size: int) -> bytes:
         """Return the end of the output so far. Any thread may call this."""
+        buffer = self._buffer
         if (spool := self._spool) is None:
-            return bytes(self._buffer[-size:])
+            return bytes(buffer[-size:])
         return spool.read_at(size, max(0, len(spool) - size))
 
     def output(self) -> bytes | OutputSpool:
