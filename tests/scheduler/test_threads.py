@@ -26,12 +26,16 @@ from trioflow import (
     ThreadJob,
     current_job,
 )
+from trioflow._core.job import _requirements
 from trioflow._core.run import _questions
 from trioflow._core.scheduler import _sync_run
-from trioflow.abc import fraction_done
+from trioflow._core.scheduler._members import DroppedJobs
+from trioflow._core.words._job_queries import settled_only_for
+from trioflow.abc import all_requirements, fraction_done
+from trioflow.view.text._verdict import Tally
 from ..bodies import at_once, nap, nothing
 from ..conftest import Virtual
-from ..midway import ask_midway
+from ..midway import answers_midway, ask_midway
 
 T = TypeVar("T")
 Call = Callable[[Any, Any], object]
@@ -314,6 +318,61 @@ def test_a_report_of_a_job_that_settles_meanwhile_is_refused_as_any_that_comes_l
             break
         number += 1
     assert texts == {"", "it is succeeded; call it while the job runs"}
+
+
+def test_a_thread_may_ask_what_is_granted_as_its_correction_arrives() -> None:
+    def prepare() -> tuple[Callable[[], Any], Callable[[], None]]:
+        rate: Any = Pool(api=Rate(requests=9, tokens=9, per=1))._resources["api"]
+        share = rate.take(None, {"requests": 1})
+        return (
+            lambda: rate.public_share({}, share),
+            lambda: rate.correct(share, {"tokens": 3}),
+        )
+
+    granted = [*answers_midway(prepare)]
+    assert {len(amounts) for amounts in granted} == {1, 2}
+
+
+@pytest.mark.parametrize("options", [{}, {"settled": True}], ids=["needed", "settled"])
+def test_a_thread_may_ask_what_a_job_waits_for_while_requirements_are_added(
+    options: Any,
+) -> None:
+    """The monitor of a run whose jobs had many requirements, and got more, drew no more."""
+    others = [Job(nothing) for _ in range(100)]
+
+    def prepare() -> tuple[Callable[[], Any], Callable[[], object]]:
+        job, new = Job(nothing).requires(others, **options), Job(nothing)
+        scheduler = Scheduler()
+        scheduler._members.jobs.update(dict.fromkeys([*others, job, new]))
+
+        def ask() -> tuple[int, ...]:
+            return (
+                len(all_requirements(scheduler, job)),
+                len(_requirements.essential_requirements(job)),
+                len(settled_only_for(job)),
+            )
+
+        return ask, lambda: job.requires(new, **options)
+
+    assert {number for number, *_ in answers_midway(prepare)} == {100, 101}
+
+
+def test_a_thread_may_count_the_jobs_of_a_scheduler_that_drops_them() -> None:
+    succeeded = JobState.SUCCEEDED, False, False
+    failed = JobState.FAILED, False, False
+
+    def prepare() -> tuple[Callable[[], Any], Callable[[], None]]:
+        scheduler = Scheduler(keep_jobs=False)
+        dropped = scheduler._members.dropped = DroppedJobs()
+        dropped.counts[succeeded] += 1
+        return (
+            lambda: Tally.for_scheduler(scheduler).counts_by_state(),
+            lambda: dropped.counts.update([failed]),
+        )
+
+    counts = [*answers_midway(prepare)]
+    assert counts[0] == {"succeeded": 1, "failed": 1}
+    assert counts[-1] == {"succeeded": 1}
 
 
 class Waiting:

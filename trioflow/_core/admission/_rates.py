@@ -511,7 +511,9 @@ class RateResource(Resource):
         return f"{self.name}={', '.join(f'{free[key]:.4g} of {burst} {key}' for key, burst in bursts.items())}"
 
     def public_share(self, need: RateNeed, share: RateNeed) -> dict[str, float]:
-        return {key: _amounts.as_number(amount) for key, amount in share.items()}
+        # A thread of the job may ask, while the loop corrects the amounts.
+        amounts = share.copy()
+        return {key: _amounts.as_number(amount) for key, amount in amounts.items()}
 
 
 def count_text(amount: Amount, key: str) -> str:

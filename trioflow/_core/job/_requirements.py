@@ -166,7 +166,7 @@ def _advice(value: object) -> str:
 def flagged(required: StoredRequirements, flag: int) -> list[AnyJob]:
     """Return those requirements that have a flag."""
     if isinstance(required, dict):
-        return [job for job, flags in required.items() if flags & flag]
+        return [job for job, flags in required.copy().items() if flags & flag]
     return []
 
 
@@ -241,7 +241,9 @@ def essential_requirements(job: AnyJob) -> Collection[AnyJob]:
         return job._inputs
     if not isinstance(required, dict):
         return required
-    return [other for other, flags in required.items() if not flags & SETTLED_ONLY]
+    # A copy, because another thread may ask, while the run adds requirements.
+    flags_of = required.copy()
+    return [other for other in flags_of if not flags_of[other] & SETTLED_ONLY]
 
 
 def certainly_runs(job: AnyJob) -> bool:

@@ -140,13 +140,14 @@ class Members:
         members = self.member_requirements(job)
         if self.services and not self.owner.keep_jobs:
             # The others were dropped, but not the services that they have used.
-            for other in job._required:
+            for other in tuple(job._required):
                 if other not in self.jobs:
                     members += self.member_requirements(other)
         implied = self.implied_requirements.get(job)
         if implied is None:
             return members
-        return list(dict.fromkeys([*members, *filter(self.jobs.__contains__, implied)]))
+        known = filter(self.jobs.__contains__, [*implied])
+        return list(dict.fromkeys([*members, *known]))
 
     def jobs_to_repeat(self) -> Collection[AnyJob]:
         """Return the jobs that run again if their scheduler, which has run, is tried again, at any depth. O(V + E).
@@ -187,9 +188,9 @@ class Members:
         ]
 
     def member_requirements(self, job: AnyJob) -> list[AnyJob]:
-        return [
-            requirement for requirement in job._required if requirement in self.jobs
-        ]
+        # A copy, if it is a dict: another thread may ask, while the run adds requirements.
+        required = tuple(job._required)
+        return [requirement for requirement in required if requirement in self.jobs]
 
     def flatten_members(self, argument: Any, call_text: str) -> list[AnyJob]:
         """Return the jobs in an argument as a list, and check that all of them are members.

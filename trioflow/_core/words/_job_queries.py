@@ -569,7 +569,8 @@ def all_requirements(scheduler: BaseScheduler, job: AnyJob) -> list[AnyJob]:
 def dropped_counts(scheduler: BaseScheduler) -> Iterator[tuple[CountKey, int]]:
     """Yield how many jobs `keep_jobs=False` has removed, by their keys of `count_key`."""
     for group in groups_of_run(scheduler):
-        yield from group._members.dropped.counts.items()
+        # Copied in one step, because the run goes on to drop jobs.
+        yield from dict(group._members.dropped.counts).items()
 
 
 def expected_durations(
