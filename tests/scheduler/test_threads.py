@@ -31,9 +31,9 @@ from trioflow._core.run import _questions
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._members import DroppedJobs
 from trioflow._core.words._job_queries import settled_only_for
-from trioflow.abc import all_requirements, fraction_done
+from trioflow.abc import all_requirements, fraction_done, waiting
 from trioflow.view.text._verdict import Tally
-from ..bodies import at_once, nap, nothing
+from ..bodies import at_once, fail, later, nap, nothing
 from ..conftest import Virtual
 from ..midway import answers_midway, ask_midway
 
@@ -373,6 +373,83 @@ def test_a_thread_may_count_the_jobs_of_a_scheduler_that_drops_them() -> None:
     counts = [*answers_midway(prepare)]
     assert counts[0] == {"succeeded": 1, "failed": 1}
     assert counts[-1] == {"succeeded": 1}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [lambda scheduler, job: scheduler.explain(job), lambda _, job: waiting(job)],
+    ids=["explain", "waiting"],
+)
+def test_why_a_job_waits_may_be_asked_in_another_thread_while_the_run_ends(
+    backend: Any, ask: Call
+) -> None:
+    def look(number: int) -> bool:
+        """Ask, and end the run before the line of this number. Return whether there was such a line."""
+        has_begun, has_ended = threading.Event(), threading.Event()
+        jobs = [Job(anyio.sleep, 60, needs={"gpu": 1}) for _ in range(2)]
+        begins = Job(at_once, has_begun.set)
+        scheduler = Scheduler(*jobs, begins, pool=Pool(gpu=1), log=False)
+
+        def end() -> None:
+            scheduler.cancel()
+            has_ended.wait()
+
+        def work() -> bool:
+            has_begun.wait()
+            try:
+                answer, is_there = ask_midway(
+                    number, lambda: ask(scheduler, jobs[1]), end, "/_core/words"
+                )
+            finally:
+                scheduler.cancel()
+            assert answer or is_there
+            return is_there
+
+        with ThreadPoolExecutor(1) as threads:
+            found = threads.submit(work)
+            scheduler.run(backend=backend)
+            has_ended.set()
+            return found.result()
+
+    number = 0
+    while look(number):
+        number += 1
+    assert number > 10
+
+
+@pytest.mark.parametrize("state", [JobState.BLOCKED, JobState.CANCELLED])
+def test_a_job_that_is_tried_again_as_it_is_explained_is_explained_as_it_is_then(
+    virtual: Virtual, state: JobState
+) -> None:
+    def look(number: int) -> tuple[str, bool]:
+        first, slow = Job(fail, 1, label="first"), Job(nap, 9)
+        last = Job(nap, 9, label="last", required=first)
+        tried = first
+        if state is JobState.CANCELLED:
+            last = tried = Job(nap, 9, label="last")
+        scheduler = Scheduler(first, slow, last, log=False)
+
+        def ask() -> tuple[str, bool]:
+            assert last.state is state
+            return ask_midway(
+                number, lambda: scheduler.explain(last), tried.try_again, "/_core/words"
+            )
+
+        asks = Job(later, 2, ask)
+        scheduler.add(asks)
+        if state is JobState.CANCELLED:
+            scheduler.add(Job(at_once, last.cancel))
+        virtual(scheduler.co_run)
+        return asks.result()
+
+    number = 0
+    texts = set[str]()
+    has_changed = True
+    while has_changed:
+        text, has_changed = look(number)
+        texts.add(text)
+        number += 1
+    assert len(texts) == 2
 
 
 class Waiting:

@@ -73,9 +73,23 @@ def explain(scheduler: BaseScheduler, job: AnyJob) -> str:
 
 
 def _explanation(scheduler: BaseScheduler, job: AnyJob) -> str:
-    """Return why a job is in its state. An outermost job is seen from `scheduler`."""
-    explain_state = EXPLAIN_FUNCTIONS[job._state]
-    return explain_state(job._scheduler or scheduler, job)
+    """Return why a job is in its state. An outermost job is seen from `scheduler`.
+
+    Any thread may ask. If the state changes meanwhile, or the run ends, what is so now is explained.
+    """
+    home = job._scheduler or scheduler
+    text = ""
+    asked: object = None
+    now = job._state, home._run
+    while asked != now:
+        asked = now
+        try:
+            text = EXPLAIN_FUNCTIONS[now[0]](home, job)
+        except Exception:
+            if asked == (job._state, home._run):
+                raise
+        now = job._state, home._run
+    return text
 
 
 def _without_keys(text: str, job: AnyJob) -> str:
@@ -194,7 +208,13 @@ def waiting(job: AnyJob) -> Waiting | None:
         return Waiting(WaitCause.JOBS, text=f"awaits {names}")
     if run is None or job._state is not SCHEDULED:
         return None
-    wait = _find_wait(run, job)
+    try:
+        wait = _find_wait(run, job)
+    except Exception:
+        if job.is_scheduled() and job._enclosing_run() is run:
+            raise
+        # Another thread asks, and the job waits no more.
+        return None
     if job.redact:
         return wait._replace(text=_without_keys(wait.text, job))
     return wait
