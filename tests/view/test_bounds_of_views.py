@@ -328,7 +328,7 @@ def test_events_ask_so_many_jobs_what_they_wait_for(
         await anyio.sleep(1)
         for polled in events._waiting_jobs.values():
             polled.last_written_values = None  # the thread of the file may have asked
-        told.extend(line for line in events._poll_jobs() if b"job_waiting" in line)
+        told.extend(line for _, line in events._poll_jobs() if b"job_waiting" in line)
 
     scheduler = Scheduler(
         Job(nap, 9),

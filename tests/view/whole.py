@@ -558,8 +558,8 @@ class Told:
         for size in ((), (60, 24)):
             self.note("look", "", *_client.text_lines(1, record, *size))
         self.note("look", *lines_of(told))
-        polled = map(json.loads, map(bytes.decode, self._events._poll_jobs()))
-        for event in polled:
+        for _, line in self._events._poll_jobs():
+            event = json.loads(line)
             del event["time"]
             self.note("polled events", line_of(without_holders(event)))
         self.note("metrics", "", *sorted(map(line_of, self._points())))

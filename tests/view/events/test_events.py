@@ -4,6 +4,7 @@ import functools
 import gc
 import io
 import json
+import math
 import sys
 import threading
 import time
@@ -26,6 +27,7 @@ from trioflow import (
 from trioflow.view.events import _format, _nonblocking_writer
 from ...bodies import Closing, Flaw, fail, flaky, later, nap, nothing, refuse, serve
 from ...conftest import Virtual
+from ...midway import ask_midway
 from .lines import SCHEMA, checked, json_schema, run_with, validator
 
 TIMES = ("v", "time", "at")
@@ -269,7 +271,7 @@ def test_a_job_in_its_backoff_makes_no_progress(virtual: Virtual) -> None:
         if current_job().attempts == 1:
             raise OSError
 
-    poll = Job(later, 5, lambda: [json.loads(line) for line in events._poll_jobs()])
+    poll = Job(later, 5, lambda: [json.loads(line) for _, line in events._poll_jobs()])
     tries = Job(fails_once, retry=Retry(1, first=9, jitter=False), label="tries")
     assert virtual(Scheduler(tries, poll, instruments=[events]).co_run)
     assert [event["event"] for event in poll.result() if event["path"] == "tries"] in (
@@ -290,7 +292,7 @@ def test_each_other_wait_of_a_job_is_polled_once(virtual: Virtual) -> None:
             scheduler.resume,
         ):
             change()
-            polled.extend(events._poll_jobs())
+            polled.extend(line for _, line in events._poll_jobs())
 
     def nothing_changes() -> None: ...
 
@@ -360,3 +362,41 @@ def test_no_line_has_a_character_that_a_terminal_obeys(character: str) -> None:
     assert text[:-1].isprintable()
     shown = json.loads(text)["label"]
     assert shown in (f"<{character}>", f"<{character!a}>".replace("'", ""))
+
+
+def test_nothing_of_a_wait_is_told_after_its_end(virtual: Virtual) -> None:
+    """The line of a thread that asks why a job waits came after that of its end: then it seemed to wait for ever."""
+    told = list[str]()
+
+    async def poll() -> None:
+        number = 0
+        has_ended = True
+        while has_ended:
+            job = scheduler.add(Job(nap, label=f"waits {number}"))
+            await anyio.sleep(1)
+            writer = events._writer
+            assert writer is not None
+            writer._last_poll = -math.inf
+
+            def end(job: Job[Any] = job, lock: Any = writer._lock) -> None:
+                if not lock.locked():
+                    job.cancel()
+
+            _, has_ended = ask_midway(
+                number, writer._write_and_poll, end, "/view/events"
+            )
+            job.cancel()
+            number += 1
+
+    lines = io.StringIO()
+    events = Events(lines)
+    scheduler = Scheduler(Job(poll, label="polls"), jobs_window=1)
+    assert virtual(functools.partial(scheduler.co_run, instruments=[events]))
+    ended = set[str]()
+    for event in map(json.loads, lines.getvalue().splitlines()):
+        if event["event"] == "job_settled":
+            ended.add(event["path"])
+        if event["event"] == "job_waiting":
+            told.append(event["path"])
+            assert event["path"] not in ended
+    assert told

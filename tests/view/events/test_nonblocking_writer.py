@@ -218,7 +218,7 @@ class Reader:
             "events",
             self.warnings.append,
             b"%d lost\n".__mod__,
-            lambda: self.polled,
+            lambda: [(lambda: True, line) for line in self.polled],
             truncate=True,
         )
 

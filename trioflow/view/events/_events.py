@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
@@ -26,7 +27,7 @@ from ..._core.words import _explain, _job_queries, _run_view
 from ..._core.words._outcome import outcome
 from ..._hints import import_extra
 from ..text import _failure_text, _verdict
-from ._nonblocking_writer import NonBlockingWriter
+from ._nonblocking_writer import NonBlockingWriter, PolledLine
 
 if TYPE_CHECKING:
     from ._format import Event
@@ -377,7 +378,7 @@ class Events(Instrument):
         event = self._format.LinesDropped(*self._common_fields(""), number)
         return self._format.encode(event)
 
-    def _poll_jobs(self) -> Iterator[bytes]:
+    def _poll_jobs(self) -> Iterator[PolledLine]:
         """Yield a line for each change of a job that no hook reports. The writer's thread calls this method."""
         # Hooks may change these dicts at any time. `dict.copy` is atomic. `list(d.items())` is not: the garbage
         # collector may interrupt it and switch to the thread of the hooks.
@@ -385,7 +386,8 @@ class Events(Instrument):
             wait = _explain.waiting(job)
             if wait is None or not wait.text:
                 continue
-            if wait != polled.last_written_values and job in self._waiting_jobs:
+            is_so = partial(_is_known, self._waiting_jobs, job, polled)
+            if wait != polled.last_written_values and is_so():
                 polled.last_written_values = wait
                 event = self._format.JobWaiting(
                     *self._common_fields(polled.path),
@@ -393,15 +395,16 @@ class Events(Instrument):
                     wait.cause,
                     wait.resource,
                 )
-                yield self._format.encode(event)
+                yield is_so, self._format.encode(event)
         for job, polled in islice(self._running_jobs.copy().items(), MAX_POLLED_JOBS):
             progress = _job_queries.fraction_done(job), _explain.get_status_text(job)
-            if progress != polled.last_written_values and job in self._running_jobs:
+            is_so = partial(_is_known, self._running_jobs, job, polled)
+            if progress != polled.last_written_values and is_so():
                 polled.last_written_values = progress
                 told = self._format.JobProgress(
                     *self._common_fields(polled.path), *progress
                 )
-                yield self._format.encode(told)
+                yield is_so, self._format.encode(told)
 
     def _finish_run(self, last_line: bytes = b"") -> None:
         """Write the last line of a run, and reset this object for the next run."""
@@ -419,6 +422,10 @@ class Events(Instrument):
         if writer is not None:
             writer.close(last_line)
             self.is_written = writer.error is None
+
+
+def _is_known(known: dict[AnyJob, _PolledJob], job: AnyJob, polled: _PolledJob) -> bool:
+    return known.get(job) is polled
 
 
 def _exception_line(error: BaseException | None) -> str | None:

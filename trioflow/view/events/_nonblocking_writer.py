@@ -44,6 +44,10 @@ CLOSE_TIMEOUT: Final = 10.0
 """Seconds until `close` gives up if the reader accepts nothing, and even if it still accepts lines."""
 
 
+PolledLine = tuple[Callable[[], bool], bytes]
+"""Whether what a line says is still so, which is asked as it is written, and the line."""
+
+
 class NonBlockingWriter:
     """A writer of lines to a file, from the start of a run to its end.
 
@@ -64,7 +68,7 @@ class NonBlockingWriter:
         target: Any,
         warn: Callable[[str], None],
         encode_dropped_count: Callable[[int], bytes],
-        poll_jobs: Callable[[], Iterable[bytes]],
+        poll_jobs: Callable[[], Iterable[PolledLine]],
         truncate: bool,
     ) -> None:
         # A path has no name.
@@ -190,14 +194,16 @@ class NonBlockingWriter:
         """Write the buffered lines, and poll the jobs."""
         if self.has_failed:
             return
-        polled_lines: list[bytes] = []
+        polled_lines: list[PolledLine] = []
         if time.monotonic() >= self._last_poll + POLL_INTERVAL:
             self._last_poll = time.monotonic()
             polled_lines = list(self._poll_jobs())
         with self._lock:
             if self._buffered_bytes < MAX_BUFFERED_BYTES // 2:
-                for line in polled_lines:
-                    self._append(line)
+                for is_so, line in polled_lines:
+                    # The line of what has ended it may be buffered.
+                    if is_so():
+                        self._append(line)
             is_done = self._write_accepted_bytes()
         if not is_done:
             self._ticker.wake()
