@@ -4,7 +4,7 @@ import contextlib
 import functools
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TextIO
 import pytest
@@ -12,10 +12,12 @@ from trioflow import First, Job, Monitor, Scheduler
 from trioflow.view.monitor._log_display import MAX_LISTED_JOBS, LogDisplay
 from trioflow.view.monitor._model import RunModel
 from trioflow.view.monitor._monitor import build_command_monitor, has_colors
+from trioflow.view.monitor._output_buffer import FoldedOutput, github_group
 from trioflow.view.text._symbols import Symbols
 from trioflow.view.text._verdict import RestoredJobs
 from ...bodies import Flaw, fail, nap, nothing
 from ...conftest import Virtual
+from ...midway import answers_midway
 from .monitors import Terminal
 
 
@@ -264,3 +266,27 @@ def test_a_log_says_how_a_run_is_if_half_of_a_minute_had_no_line(
     scheduler = Scheduler(Job(look))
     virtual(scheduler.co_run)
     assert said == [lines, lines]
+
+
+def test_a_line_that_arrives_as_its_job_ends_is_not_held_until_the_run_ends() -> None:
+    """Another thread reads the output of processes."""
+    stream = io.StringIO()
+    kept: list[tuple[FoldedOutput, Job[Any]]] = []
+
+    def prepare() -> tuple[Callable[[], None], Callable[[], None]]:
+        job = Job(nothing)
+        output = FoldedOutput(["stdout", "stderr"], github_group, lambda _: "job")
+        output.restore_streams()
+        kept.append((output, job))
+
+        def end() -> None:
+            # As a thread does that has to wait for the lock.
+            if not output._lock._is_owned():  # type: ignore[attr-defined]
+                output.finish(job)
+
+        return lambda: output.add_lines(["late"], job), end
+
+    with contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
+        assert {*answers_midway(prepare)} == {None}
+    for output, job in kept:
+        assert (job in output._held) is (job not in output._ended_jobs)

@@ -494,10 +494,10 @@ class FoldedOutput(LogOutput):
         super().__init__(names)
 
     def _add_shown(self, lines: list[str], job: AnyJob | None) -> None:
-        if job is None or job in self._ended_jobs:
-            self._append(lines)
-            return
         with self._lock:
+            if job is None or job in self._ended_jobs:
+                self._append(lines)
+                return
             held = self._held.setdefault(job, io.StringIO())
             held.writelines(line + "\n" for line in lines)
             if held.tell() > MAX_HELD_CHARACTERS:
