@@ -7,7 +7,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any, TypeVar
 import anyio
 import pytest
@@ -28,6 +28,7 @@ from trioflow import (
 )
 from trioflow._core.job import _requirements
 from trioflow._core.run import _questions
+from trioflow._core.run._worker import Worker
 from trioflow._core.scheduler import _sync_run
 from trioflow._core.scheduler._members import DroppedJobs
 from trioflow._core.words._job_queries import settled_only_for
@@ -450,6 +451,16 @@ def test_a_job_that_is_tried_again_as_it_is_explained_is_explained_as_it_is_then
         texts.add(text)
         number += 1
     assert len(texts) == 2
+
+
+def test_a_thread_may_ask_for_the_runs_in_a_run_as_one_of_them_ends() -> None:
+    """`explain` of a job that waits for a token asks which jobs have the others."""
+
+    def prepare() -> tuple[Callable[[], Any], Callable[[], None]]:
+        worker: Any = SimpleNamespace(job=Scheduler())
+        return lambda: Worker.nested_run(worker), lambda: setattr(worker, "job", None)
+
+    assert {*answers_midway(prepare)} == {None}
 
 
 class Waiting:

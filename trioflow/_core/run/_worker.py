@@ -287,7 +287,9 @@ class Worker(WorkerTask):
 
     def nested_run(self) -> Run | None:
         """Return the run in progress of the nested scheduler that the worker runs as its job, or None."""
-        return self.job._run if is_scheduler(self.job) else None
+        # Read once, because another thread may ask.
+        job = self.job
+        return job._run if is_scheduler(job) else None
 
     def mark_cancelled(self, cause: CancelCause) -> None:
         """Record why and when the engine cancels the worker, which it does next. The first cause is kept."""
