@@ -480,6 +480,23 @@ def test_two_files_of_one_name_need_two_destinations(
     assert twice.result() == [f"{tmp_path}/once/log"]
 
 
+def test_a_file_that_another_job_has_pulled_is_not_replaced_through_a_link(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
+    """Two names of one directory are one place: the copy of the job that came first was lost, and both succeeded."""
+    (tmp_path / "same").mkdir()
+    (tmp_path / "link").symlink_to("same")
+    jobs = list[SshJob]()
+    for name, target in (("a", "same"), ("b", "link")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log").write_text(name)
+        pull = Pull(f"{tmp_path}/{name}/log", to=f"{tmp_path}/{target}/")
+        jobs.append(SshJob(local.node(), pull, label=name))
+    assert not Scheduler(*jobs, jobs_window=1).run(backend=backend)
+    assert (tmp_path / "same" / "log").read_text() == "a"
+    assert "'a' and 'b' both pull" in str(jobs[1].raised_exception())
+
+
 @pytest.mark.parametrize("is_ordered", [False, True])
 def test_a_file_that_another_job_has_pulled_is_replaced_only_after_it(
     backend: str, local: LocalConnection, tmp_path: Path, is_ordered: bool

@@ -112,8 +112,9 @@ async def pull(
                 target = os.path.join(to, name)
             placed.append((f"{incoming}/{name}", target, name))
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
+        resolved = await call_in_thread(lambda: [*map(os.path.realpath, places)])
         with session.hidden_paths():
-            _claim_places(places, session)
+            _claim_places(resolved, session)
         for command in _placing_commands(placed):
             await session.run_here(command, description)
         return places
@@ -128,7 +129,7 @@ def _place_of(copy: str, target: str, name: str) -> str:
 
 
 def _claim_places(places: Sequence[str], session: NodeSession) -> None:
-    """Note that the copies are from this job.
+    """Note that the copies are from this job, each by its place where links lead.
 
     Raises:
         ValueError: another job has pulled a copy that this one would replace, and neither waits for the other.
@@ -137,7 +138,7 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
     pulled = run_of(session.job).shared(Connections).pulled
     user = session.user
     own = [user, *enclosing_schedulers(user)]
-    for place in map(os.path.abspath, places):
+    for place in places:
         other = pulled.get(place, user)
         # A job that has failed claims nothing. One that has been dropped is in no scheduler, so its order is not known.
         has_claim = not other.is_settled() or other.is_succeeded()
