@@ -15,6 +15,7 @@ import anyio
 import pytest
 from trioflow import Job, JobState, ProcessJob, Retry, Scheduler, StopReason
 from trioflow.jobs.process import _worker_main, _worker_pool
+from trioflow.testing import virtual_options
 from ...bodies import ran, run
 from ...places import PATIENCE, patiently
 from ...pythons import Python, python
@@ -370,6 +371,21 @@ def test_no_clock_runs_while_a_worker_imports_the_module_of_the_function(
         assert job.took is not None
         assert job.elapsed is not None
         assert job.elapsed - job.took > unit
+
+
+@pytest.mark.both_backends
+def test_a_worker_has_real_time_to_load_a_call_on_a_virtual_clock(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A jump of the clock ended the wait for the import of a module, and the job failed."""
+    module = f"imported_virtually_{tmp_path.name.replace('.', '_')}_{backend}"
+    waits = f"if {os.getpid()} != os.getpid():\n    time.sleep(0.2)"
+    text = f"import os, time\n{waits}\ndef work(n):\n    return n\n"
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    job = ProcessJob(__import__(module).work, 1)
+    Scheduler(job).run(backend=backend, backend_options=virtual_options(backend))
+    assert job.result() == 1
 
 
 SAVED_DURING_IMPORT = """

@@ -144,13 +144,19 @@ class WorkerProcess:
         """
         await self._send()
         while (stamps := self.poll_answer(bytes)) is None:
-            if (left := self.started_at + seconds - time.monotonic()) <= 0:
+            if not await self._wait_for_message(self.started_at + seconds):
                 return False
+        self._compare_files(stamps)
+        return True
+
+    async def _wait_for_message(self, deadline: float) -> bool:
+        """Wait until a message arrives, or shorter. Return False if it is later than `deadline`, in real time."""
+        left = deadline - time.monotonic()
+        if left > 0:
             await self._run.wait_readable(
                 self._socket.fileno(), self._run.clock() + left
             )
-        self._compare_files(stamps)
-        return True
+        return left > 0
 
     def _compare_files(self, stamps: bytearray) -> None:
         """Report once each file that the worker has imported with another text than this program has loaded."""
@@ -195,9 +201,9 @@ class WorkerProcess:
         await self._send()
         self._unsent = memoryview(request)[_worker_main.MAX_JOINED_BYTES :]
         await self._send()
-        until = self._run.clock() + START_TIMEOUT
+        deadline = time.monotonic() + START_TIMEOUT
         while (answer := self.poll_answer(on_progress)) is None and not self._is_loaded:
-            if not await self._run.wait_readable(self._socket.fileno(), until):
+            if not await self._wait_for_message(deadline):
                 raise WorkerDied(
                     f"its process has not imported the modules of the call in {START_TIMEOUT:g} s"
                 )
