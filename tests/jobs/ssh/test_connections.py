@@ -21,6 +21,7 @@ from trioflow import (
     Pull,
     Push,
     Scheduler,
+    SshError,
     SshJob,
     SshNode,
     SshService,
@@ -448,14 +449,9 @@ def test_what_the_configuration_says_of_sessions_does_no_harm(
     assert ((tmp_path / "copy").read_text(), read.result().stdout) == ("x", b"input")
 
 
-def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
-    backend: str,
-    site: Site,
-    server: Server,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """An ssh before 8.7, which rejects what it does not know, gets no setting that it does not print."""
+@pytest.fixture
+def old_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An ssh before 8.7, which rejects the settings that it does not know, and a file of its starts."""
     starts = tmp_path / "starts"
     for program in ("ssh", "sftp"):
         script = f"""#!/bin/sh
@@ -464,12 +460,23 @@ def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
             StdinNull=*|ForkAfterAuthentication=*|SessionType=*)
                 echo "command-line: line 0: Bad configuration option: $(echo ${{word%=*}} | tr A-Z a-z)" >&2; exit 255
         esac; done
-        case " $* " in *" -G "*) {shutil.which(program)} "$@" | grep -v -i -e stdinnull -e forkafter; exit; esac
+        case " $* " in *" -G "*) out=$({shutil.which(program)} "$@") || exit
+            echo "$out" | grep -v -i -e stdinnull -e forkafter; exit; esac
         exec {shutil.which(program)} "$@"
         """
         (tmp_path / program).write_text(script)
         (tmp_path / program).chmod(0o700)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    return starts
+
+
+def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
+    backend: str,
+    server: Server,
+    tmp_path: Path,
+    old_ssh: Path,
+) -> None:
+    """An ssh before 8.7, which rejects what it does not know, gets no setting that it does not print."""
     (tmp_path / "file").write_text("x")
     first = SshJob(server.node(), Push(tmp_path / "file", to=tmp_path / "copy"))
     second = SshJob(
@@ -480,7 +487,26 @@ def test_an_ssh_that_lacks_newer_settings_is_used_without_them(
     )
     run(backend, first, second)
     assert ((tmp_path / "copy").read_text(), second.result().stdout) == ("x", b"y\n")
-    assert starts.read_text().splitlines()[:3] == ["ssh", "ssh", "sftp"]
+    assert old_ssh.read_text().splitlines()[:3] == ["ssh", "ssh", "sftp"]
+
+
+@pytest.mark.usefixtures("old_ssh")
+def test_an_ssh_keeps_its_settings_when_it_prints_none_for_another_node(
+    backend: str, server: Server, tmp_path: Path
+) -> None:
+    """A node whose configuration is invalid took the nodes along that were connected already."""
+    config = tmp_path / "config"
+    config.write_text("Nonsense yes\n")
+
+    async def ask_in_turn() -> Any:
+        await SshJob(server.node(), "true").co_run()
+        with pytest.raises(SshError, match="ssh settings are invalid"):
+            await SshJob(server.node(config=config), "true").co_run()
+        return await SshJob(server.node(), "echo y", stdout=PIPE).co_run()
+
+    job = Job(ask_in_turn)
+    run(backend, job)
+    assert job.result().stdout == b"y\n"
 
 
 def test_connections_dropped_by_max_startups_are_retried(

@@ -128,9 +128,10 @@ class OpenSsh:
 
     def note_settings(self, settings: Mapping[str, str]) -> None:
         """Note from the printed settings of a node, if there are any, whether this ssh has the new ones."""
-        self.has_new_settings = not settings or all(
-            name.lower() in settings for name in NEW_SETTINGS
-        )
+        if settings:
+            self.has_new_settings = all(
+                name.lower() in settings for name in NEW_SETTINGS
+            )
 
     def diagnose(self, node: SshNode, text: str) -> Diagnostics:
         """Explain the error messages of a failed `connect` to a node.
