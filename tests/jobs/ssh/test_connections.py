@@ -6,6 +6,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -974,6 +975,28 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(
     assert f"[127.0.0.2]:{server.port}" in known.read_text()
     again = ran(backend, SshJob(server.node(known_hosts=known), "true"))
     assert again.state is JobState.SUCCEEDED
+
+
+LIMITED_FILES = """
+import sys
+from trioflow import Scheduler, SshJob, SshNode
+
+node = SshNode(sys.argv[2], port=int(sys.argv[3]), config=sys.argv[4])
+print(Scheduler(SshJob(node, "true")).run(backend=sys.argv[1]))
+"""
+
+
+def test_a_user_may_have_a_lower_limit_of_file_sizes_than_ssh(
+    backend: str, server: Server
+) -> None:
+    """Only root may raise that limit, and no ssh could be started."""
+    python = [sys.executable, "-c", LIMITED_FILES]
+    arguments = [backend, server.address, str(server.port), server.site.config]
+    limited = ["sh", "-c", 'ulimit -f 1000; exec "$0" "$@"', *python, *arguments]
+    if os.geteuid() == 0:
+        limited[:0] = ["setpriv", "--bounding-set=-sys_resource"]
+    done = subprocess.run(limited, capture_output=True, check=True, text=True)
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_a_changed_host_key_is_rejected_even_with_accept_new(

@@ -450,11 +450,7 @@ class Connection:
                 )
             if sys.platform == "linux":
                 # The messages of a server before the login have no limit of their own.
-                posix.resource.prlimit(
-                    self.process.pid,
-                    posix.resource.RLIMIT_FSIZE,
-                    (MAX_LOG_SIZE, MAX_LOG_SIZE),
-                )
+                _limit_file_size(self.process.pid)
         except OSError as error:
             os.close(read_end)
             raise SshError(
@@ -639,6 +635,14 @@ class PrivateDirectory:
             os.write(self._pipe, b"removed\n")
         os.close(self._pipe)
         self._remover.wait()
+
+
+def _limit_file_size(pid: int) -> None:
+    """Lower the limit of a process on the size of files to `MAX_LOG_SIZE`. Only root may raise it."""
+    resource = posix.resource
+    limit, maximum = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limit == resource.RLIM_INFINITY or limit > MAX_LOG_SIZE:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (MAX_LOG_SIZE, maximum))
 
 
 def _exists(file: str | os.PathLike[str]) -> bool:
