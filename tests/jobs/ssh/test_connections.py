@@ -977,6 +977,18 @@ def test_accept_new_accepts_and_records_an_unknown_host_key(
     assert again.state is JobState.SUCCEEDED
 
 
+def test_a_key_is_added_to_the_keys_of_thousands_of_hosts(
+    backend: str, server: Server, tmp_path: Path
+) -> None:
+    """The limit of what ssh may report ended it when it wrote this file, and the node was unreachable."""
+    known = tmp_path / "known"
+    key = server.host_key.with_suffix(".pub").read_text()
+    known.write_text("".join(f"host{number}.org {key}" for number in range(50_000)))
+    node = server.node(known_hosts=known, accept_new=True)
+    assert run(backend, SshJob(node, "true")).stop_reason is StopReason.COMPLETED
+    assert f"[127.0.0.2]:{server.port}" in known.read_text()
+
+
 LIMITED_FILES = """
 import sys
 from trioflow import Scheduler, SshJob, SshNode

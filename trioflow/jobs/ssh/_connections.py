@@ -87,8 +87,9 @@ MAX_DIRECTORY_BYTES: Final = 70
 """The maximum length, in bytes, of the path of the directory for sockets. The path of a Unix socket is limited to 104
 to 108 bytes, depending on the operating system. OpenSSH appends a temporary suffix of 18 bytes. The rest is left for
 the socket's name."""
-MAX_LOG_SIZE: Final = 4 << 20
-"""The maximum number of bytes that ssh may report on a connection. A server that says more has no connection."""
+MAX_LOG_SIZE: Final = 64 << 20
+"""The maximum number of bytes that ssh may report on a connection. A server that says more has no connection. The limit
+holds for all files that ssh writes, so it is above the size of a file with the keys of all known hosts."""
 
 
 class Connections:
