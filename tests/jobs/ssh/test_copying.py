@@ -368,6 +368,20 @@ def test_a_file_may_have_a_name_of_any_length(
     ]
 
 
+def test_any_number_of_files_with_long_names_are_copied(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
+    """The command that gives a hundred copies their names was too long for a node."""
+    (tmp_path / "source").mkdir()
+    names = [f"{number:0200}" for number in range(101)]
+    for name in names:
+        (tmp_path / "source" / name).touch()
+    target = tmp_path.joinpath(*[200 * "d"] * 3)
+    push = Push(*(tmp_path / "source" / name for name in names), to=f"{target}/")
+    assert Scheduler(SshJob(local.node(), push)).run(backend=backend)
+    assert sorted(os.listdir(target)) == names
+
+
 def test_a_tree_that_is_too_deep_for_sftp_is_not_copied_in_part(
     server: Server, tmp_path: Path
 ) -> None:

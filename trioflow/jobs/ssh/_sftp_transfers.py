@@ -26,8 +26,8 @@ from ._node_session import NodeSession, Stdio
 from ._transport import Get, MakeDirectory, Operation, Put
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
-COPIES_AT_ONCE: Final = 100
-"""How many copies a command gives their names: a command line for a node may not be longer than 128 KiB."""
+BYTES_AT_ONCE: Final = 60_000
+"""How many bytes of names a command gives to copies: a command line for a node may not be longer than 128 KiB."""
 
 
 async def push(
@@ -159,13 +159,15 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
 
 def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:
     """Yield commands that give complete copies their places: for each its temporary path, its target, and its name."""
-    for start in range(0, len(copies), COPIES_AT_ONCE):
+    longest = max((len(os.fsencode("".join(copy))) for copy in copies), default=1)
+    count = BYTES_AT_ONCE // longest
+    for start in range(0, len(copies), count):
         yield [
             "/bin/sh",
             "-c",
             PLACE_SCRIPT,
             "trioflow",
-            *itertools.chain(*copies[start : start + COPIES_AT_ONCE]),
+            *itertools.chain(*copies[start : start + count]),
         ]
 
 
