@@ -589,6 +589,16 @@ def test_on_cancel_is_not_called_if_the_function_ends_by_itself(backend: str) ->
     assert called == []
 
 
+@pytest.mark.both_backends
+def test_a_function_with_on_cancel_that_raises_a_cancellation_fails(
+    backend: str,
+) -> None:
+    """asyncio's task group drops it, as of a loop that the function runs, and the job once succeeded with None."""
+    job = ThreadJob(raising(asyncio.CancelledError()), on_cancel=lambda: None)
+    assert Scheduler(job).run(backend=backend) is False
+    assert isinstance(job.raised_exception(), JobCancelled)
+
+
 @patiently(SOON, 20)
 def test_on_cancel_that_raises_is_an_incident(backend: str, unit: float) -> None:
     held = Held()

@@ -222,12 +222,14 @@ class ThreadJob(
         has_ended = anyio.Event()
         errors: list[BaseException] = []
         value: Any = None
+        has_returned = False
         cancellation: BaseException | None = None
 
         async def await_thread() -> None:
-            nonlocal value
+            nonlocal value, has_returned
             try:
                 value = await self._await_thread(call)
+                has_returned = True
             except cancellation_type:
                 raise
             except BaseException as error:
@@ -250,6 +252,9 @@ class ThreadJob(
                     raise cancellation
             if errors:
                 raise errors[0]
+            if not has_returned:
+                # The function has raised it. The task group has dropped it.
+                raise cancellation_type
             return cast(T, value)
         except cancellation_type:
             if errors and not isinstance(errors[0], Exception):
