@@ -258,6 +258,18 @@ def test_a_future_that_others_cancel_fails_the_job(
         job.result()
 
 
+def test_a_future_that_the_function_has_cancelled_is_not_that_of_its_job(
+    backend: str, threads: ThreadPoolExecutor
+) -> None:
+    """The error named the executor of the job, and asked whether it was shut down."""
+    other = Future[int]()
+    other.cancel()
+    job = ProcessJob(other.result, processes=threads)
+    run(backend, job)
+    error = job.raised_exception()
+    assert isinstance(error, concurrent.futures.CancelledError)
+
+
 def test_stop_iteration_in_the_executor_becomes_a_runtime_error(
     backend: str, threads: ThreadPoolExecutor
 ) -> None:

@@ -468,6 +468,9 @@ async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
     try:
         return future.result()
     except concurrent.futures.CancelledError:
+        if not future.cancelled():
+            # The function has raised it.
+            raise
         raise RuntimeError(
             f"{job.label!r}: its future was cancelled, but not by the run: check whether the executor was "
             f"shut down or lost its workers"
