@@ -273,6 +273,16 @@ def test_a_script_runs_alike_whether_it_is_sent_with_the_variables_or_as_a_file(
     assert job.result().stdout == b"1 a b\n"
 
 
+def test_a_script_may_have_any_number_of_quotation_marks(
+    backend: str, server: Server
+) -> None:
+    """Each takes four bytes among the variables, which were then too many."""
+    marks = _node_session.MAX_VARIABLE_BYTES // 4
+    job = SshJob(server.node(), ScriptText("echo x\n#" + "'" * marks), stdout=PIPE)
+    run(backend, job)
+    assert job.result().stdout == b"x\n"
+
+
 def test_messages_of_ssh_about_sessions_are_not_in_the_output(
     backend: str, site: Site, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

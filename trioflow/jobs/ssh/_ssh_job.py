@@ -401,8 +401,10 @@ class _StepRunner:
             description = "a script"
             name = "script"
         interpreter_line = shlex.join(interpreter(script))
-        texts = itertools.chain(*self._variables().items())
-        size = len(script) + sum(map(len, map(os.fsencode, texts)))
+        texts = itertools.chain([os.fsdecode(script)], *self._variables().items())
+        text = "".join(texts)
+        # In the shell's quotes, a quotation mark takes four bytes.
+        size = len(os.fsencode(text)) + 3 * text.count("'")
         is_small = size <= MAX_INLINE_BYTES and b"\0" not in script and not includes
         if is_small and not isinstance(self._job._node, LocalNode):
             words = [
