@@ -172,6 +172,25 @@ def test_a_pattern_copies_all_matching_files(
     assert [Path(place).read_text() for place in places] == ["a.log", "b.log"]
 
 
+@SSH_ON_TRIO
+def test_no_copy_is_of_the_directory_above_by_its_two_dots(
+    backend: str, place: Place, tmp_path: Path
+) -> None:
+    """sftp copied what `..` has into the target itself, where it replaced the files of the user."""
+    for name in ("node/file", "node/below/.hidden", "target/file"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    below, to = tmp_path / "node" / "below", f"{tmp_path}/target/"
+    for pattern in (".*", ".?", "..*", ".[.]", ".*/file", "..", "../"):
+        job = SshJob(place.node(), Pull(f"{below}/{pattern}", to=to))
+        Scheduler(job).run(backend=backend)
+        with pytest.raises(ValueError, match=r" is or matches '\.\.': "):
+            job.result()
+        assert (tmp_path / "target" / "file").read_text() == "target/file"
+    copied(backend, place, Pull(f"{below}/.[!.]*", f"{below}/../f*", to=to))
+    assert sorted(os.listdir(to)) == [".hidden", "file"]
+
+
 def test_relative_paths_start_at_home_or_cwd(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

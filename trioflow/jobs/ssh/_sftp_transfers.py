@@ -11,6 +11,7 @@ import stat
 import tempfile
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from subprocess import DEVNULL, PIPE
 from typing import Any, Final
 
@@ -75,11 +76,13 @@ async def pull(
     Raises:
         OSError: a file cannot be written here.
         CommandError: a copy cannot have its name, as because a directory is in the place of a file.
-        ValueError: two sources, or two matches of a pattern, have the same name, or another job has pulled the copy.
+        ValueError: two sources, or two matches of a pattern, have the same name, or another job has pulled the copy, or
+            a source is or matches "..".
         SshError: the transfer failed.
 
     """
     with session.hidden_paths():
+        _check_patterns(sources)
         _check_names(
             [source for source in sources if not set(source) & set("*?[")], description
         )
@@ -277,6 +280,18 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
         )
         copies.append(Copy(path, target, temporary_path))
     return copies
+
+
+def _check_patterns(sources: Sequence[str]) -> None:
+    """Raise a ValueError if a source is or matches "..": sftp would copy what is there into the target itself."""
+    for source in sources:
+        *parts, last = source.rstrip("/").split("/")
+        patterns = [part for part in parts if not set(part).isdisjoint("*?[")]
+        for part in (*patterns, last):
+            if part.startswith(".") and fnmatchcase("..", part):
+                raise ValueError(
+                    f"{source!r} is or matches '..': give the name of that directory, or '.[!.]*' for hidden files"
+                )
 
 
 def _check_names(paths: Sequence[str], description: str) -> None:

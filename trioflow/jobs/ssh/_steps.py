@@ -296,7 +296,8 @@ class Pull(CopyStep):
 
     Raises:
         TypeError, ValueError: an argument is not a path, or there is no source.
-        ValueError: when the job runs: a job that it does not require has pulled the same copy.
+        ValueError: when the job runs: a job that it does not require has pulled the same copy, or a source is or
+            matches `..`, as `.*` does (write `.[!.]*`).
 
     Example:
         >>> Pull("experiment/*.log", to="logs/{node}/")
