@@ -281,10 +281,10 @@ class Pull(CopyStep):
 
     Permissions and modification times are kept. A copy gets its name only when it is complete. A file then replaces a
     file, or goes into a directory that has its name. A directory is merged into a directory that has its name, where
-    all else stays. A copy that another job of the run has pulled is replaced only by a job that requires that one.
-    Symbolic links in directories are skipped. The result of the step is the list of the local paths of the copies. A
-    journal cannot tell whether the files on the node have changed, so an `SshJob` of Pulls alone always runs: its
-    `save` is None, unless you set it.
+    all else stays. A copy that another job of the run has pulled is replaced only by a job that requires that one; the
+    files in a directory are not compared. Symbolic links in directories are skipped. The result of the step is the list
+    of the local paths of the copies. A journal cannot tell whether the files on the node have changed, so an `SshJob`
+    of Pulls alone always runs: its `save` is None, unless you set it.
 
     Args:
         sources: files and directories on the node, relative to the home directory. `*`, `?` and `[...]` are wildcards,
