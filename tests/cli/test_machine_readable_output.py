@@ -177,6 +177,29 @@ def test_a_file_that_is_no_trace_is_a_usage_error(tmp_path: Path) -> None:
     assert "there is no file" in trioflow("report", tmp_path / "none.json").stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--junit", "t"], "TRACE and --junit"),
+        (["-o", "t"], "TRACE and --output"),
+        (["-o", "both", "--junit", "both"], "--output and --junit"),
+    ],
+)
+def test_a_report_never_replaces_its_trace_or_another_output(
+    tmp_path: Path, words: list[str], named: str
+) -> None:
+    """The trace, from which a report can be made anew, was once replaced by it."""
+    trace = tmp_path / "t"
+    run("--trace", trace, written(tmp_path, TWO))
+    before = trace.read_bytes()
+    files = [word if word.startswith("-") else tmp_path / word for word in words]
+    done = trioflow("report", trace, *files)
+    assert done.exit_code == 2
+    assert f"{named} name one file" in done.stderr
+    assert trace.read_bytes() == before
+    assert not (tmp_path / "both").exists()
+
+
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_report_that_cannot_write_one_of_its_files_writes_the_others(
     tmp_path: Path, trace: Path, number: int

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -75,6 +75,29 @@ def _find_path_problem(path: Path, suffixes: tuple[str, ...]) -> str:
             choices = f"{', '.join(others)} or {last}"
         return f"'{path}' must end in {choices}"
     return ""
+
+
+def check_files_differ(places: Iterable[tuple[str, object]]) -> None:
+    """Check that no two arguments name one file, of which the last would replace the others, even a journal.
+
+    Args:
+        places: the name of each argument, and its value. A value that is no path is left out.
+
+    Raises:
+        UsageError: two arguments do.
+
+    """
+    from pathlib import Path
+
+    names: dict[str, str] = {}
+    for name, path in places:
+        # A device takes the texts of all.
+        if isinstance(path, Path) and (path.is_file() or not path.exists()):
+            other = names.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise click.UsageError(
+                    f"{other} and {name} name one file, {printable(str(path))!r}: give each its own"
+                )
 
 
 def write_output(write: Callable[[str], Any], path: Path) -> bool:

@@ -341,7 +341,10 @@ class RunFiles:
         self._options: Final = options
         # Whether a file could not be written.
         self.has_failed = False
-        _check_files_differ(options)
+        places: list[tuple[str, object]] = [("--journal", options.journal)]
+        for name in ("trace", "report", "events", "junit"):
+            places += [(f"--{name}", path) for path in getattr(options, name)]
+        _outputs.check_files_differ(places)
         if options.report or options.web:
             from ..view.trace.report._report import require_jinja
 
@@ -380,27 +383,6 @@ class RunFiles:
                 yield "trace", functools.partial(save_trace, tracer, suffix), path
             for path in self._options.report:
                 yield "report", functools.partial(save_trace, tracer, ".html"), path
-
-
-def _check_files_differ(options: RunOptions) -> None:
-    """Check that no two options name one file, of which the last would replace the others, even a journal.
-
-    Raises:
-        UsageError: two options do.
-
-    """
-    places = [("journal", options.journal)]
-    for name in ("trace", "report", "events", "junit"):
-        places += [(name, path) for path in getattr(options, name)]
-    names: dict[str, str] = {}
-    for name, path in places:
-        # A device takes the texts of all.
-        if isinstance(path, Path) and (path.is_file() or not path.exists()):
-            other = names.setdefault(os.path.realpath(path), name)
-            if other != name:
-                raise click.UsageError(
-                    f"--{other} and --{name} name one file, {printable(str(path))!r}: give each its own"
-                )
 
 
 @contextlib.contextmanager

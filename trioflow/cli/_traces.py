@@ -56,6 +56,10 @@ def report_run(trace: Path, report: Sequence[Path], junit: Sequence[Path]) -> in
                 what = "the file of another user"
             if what is not None:
                 raise CliError(f"{str(default)!r} is {what}: give -o FILE")
+    places = [("TRACE", trace)]
+    places += [("--output", path) for path in report]
+    places += [("--junit", path) for path in junit]
+    _outputs.check_files_differ(places)
     with _outputs.errors_as(CliError, ImportError, _trace_file.BadTrace):
         require_jinja()
         record = _trace_file.read_record(trace)
