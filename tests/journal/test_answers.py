@@ -513,6 +513,24 @@ def test_an_earlier_answer_is_not_taken_again(
     assert question.endswith(" approve VALUE --asked 2")
 
 
+def test_an_answer_that_is_taken_back_at_once_is_not_taken_again(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
+    """An approval that was withdrawn before the journal had it, by `try_again`, approved the second time, too."""
+    approve = Answer("deploy?", label="approve")
+    answers: list[Any] = []
+
+    def settled(job: Any) -> None:
+        answers.append(job.result(default=None))
+        if len(answers) == 1:
+            approve.try_again()
+
+    scheduler = Scheduler(approve, journal=file, on_job_settled=settled)
+    ran(virtual, lambda: scheduler, lambda: give(file, "approve", "yes"))
+    assert answers == ["yes", None]
+    assert left(file) == ["question"]
+
+
 @pytest.mark.parametrize("order_only", [False, True])
 def test_an_answer_from_before_a_step_has_changed_is_not_taken(
     virtual: Virtual, file: Path, order_only: bool, caplog: pytest.LogCaptureFixture

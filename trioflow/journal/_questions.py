@@ -437,7 +437,7 @@ class RunQuestions:
         return getattr(self._open.get(path), "answered", None)
 
     def close(self, paths: Container[str]) -> None:
-        """Withdraw the questions whose answers have been committed. An answer that came too late goes with them."""
+        """Withdraw the questions whose answers are committed, or taken back. An answer that came too late goes, too."""
         for path in [path for path in self._open if path in paths]:
             question = self._open[path]
             if question is not None:

@@ -538,6 +538,8 @@ class Recorder:
             self.facts.notes.changed_code.pop(path, None)
             self._pending_records.pop(path, None)
             self._pending_restored.pop(path, None)
+        # An answer that no commit has taken yet answers no later question.
+        self.questions.close(paths)
         self.facts.store.discard(paths)
 
     def _tally_outcome(self, job: AbstractJob[Any]) -> RunningJob | None:
