@@ -580,6 +580,17 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     assert result(ran(virtual, approval(file))) == (None, False)
 
 
+def test_a_question_that_a_run_ends_without_an_answer_stays_open(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
+    """A job that had been answered, and asked anew, lost the answer to that: the next run asked it as the first."""
+    ran(virtual, approval(file, "delete 3 files?"), lambda: give(file, "approve", "no"))
+    wait_for_nothing(virtual, approval(file, "delete 3000 files?"))
+    assert asked(file, "approve", "yes", "--asked", "2")
+    scheduler = ran(virtual, approval(file, "delete 3000 files?"))
+    assert result(scheduler) == ("yes", False)
+
+
 def test_an_answer_that_is_not_asked_is_removed(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -37,7 +37,7 @@ from .._core.job._errors import JournalError
 from .._core.job._job import AbstractJob
 from .._core.job._labels import printable, printable_lines
 from ._serialization import digest, escape_row, msgspec
-from ._store import JournalStore
+from ._store import JournalStore, StoredJob
 
 MAX_FILE_SIZE: Final = 1 << 20
 """The maximum size, in bytes, of a file with a question or an answer. A larger one is not written, and not read."""
@@ -384,9 +384,7 @@ class RunQuestions:
         """Remove the files of questions whose answers are in the journal: a killed run has left them."""
         for found in (*self._files.read_open(), *self._files.read_all("taken")):
             record = self._store.find_undamaged_job(found.path)
-            if record is None or record.settled < found.created_at:
-                continue
-            if found.fingerprint in (None, hash_of_text(record.fingerprint)):
+            if is_answered_in(record, found):
                 self._files.remove(found.path, "question", "taken", "refused")
 
     def publish(
@@ -467,6 +465,16 @@ class RunQuestions:
             getattr(found, "answered", None)
             and self._store.find_undamaged_job(found.path)
         )
+
+
+def is_answered_in(record: StoredJob | None, found: Question | GivenAnswer) -> bool:
+    """Return whether the record of a job has the answer to a question, or this answer.
+
+    An attempt that ends without an answer leaves a record without a result.
+    """
+    if record is None or record.saved is None or record.settled < found.created_at:
+        return False
+    return found.fingerprint in (None, hash_of_text(record.fingerprint))
 
 
 def hash_of_text(text: str) -> str:
