@@ -332,7 +332,7 @@ def test_an_answer_that_a_run_has_taken_is_replaced_while_nothing_runs(
 ) -> None:
     """A run in progress uses what it has taken; of a killed one, it is replaced like any other."""
     monkeypatch.setattr(_answer, "MAX_WAIT_SECONDS", 0)
-    monkeypatch.setattr(_answer, "read_journal", lambda *_: (None, is_running))
+    monkeypatch.setattr(_answer, "read_journal", lambda *_: ({}, is_running))
     files.write("question", "a", question("a", 0.0))
     if has_taken:
         give(files, "taken", "a", "first")
@@ -369,10 +369,8 @@ def test_a_run_uses_a_journal_if_the_last_one_does(
         runs = [RUNS[0]._replace(is_running=flag) for flag in flags]
         store.run_records = lambda runs=runs: runs
         is_running = flags[-1:] == (True,)
-        for name in ("a", "b", "c", None):
-            record = stored(name) if name in ("a", "b") else None
-            found = _answer.read_journal(tmp_path, name)
-            assert found == (record, is_running)
+        records = {name: stored(name) for name in ("a", "b")}
+        assert _answer.read_journal(tmp_path) == (records, is_running)
 
 
 def test_an_answer_that_comes_second_is_told_what_came_first(

@@ -580,6 +580,19 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     assert result(ran(virtual, approval(file))) == (None, False)
 
 
+def test_a_question_whose_answer_a_killed_run_has_committed_is_not_open(
+    virtual: Virtual, file: Path, no_wait: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--replace` took the answer that was in the journal away, as it said, and the next run used it all the same."""
+    monkeypatch.setattr(_questions.RunQuestions, "close", lambda *_: None)
+    ran(virtual, approval(file), lambda: give(file, "approve", "yes"))
+    assert left(file) == ["question", "taken"]
+    assert asked(file) == "nothing is asked\n"
+    for words in ([], ["--replace"]):
+        told = asked(file, "approve", "no", *words, code=1)
+        assert "'approve' was answered 'yes' by trioflow answer, user" in told
+
+
 def test_a_question_that_a_run_ends_without_an_answer_stays_open(
     virtual: Virtual, file: Path, no_wait: None
 ) -> None:

@@ -24,9 +24,16 @@ from ..journal._questions import (
     Question,
     QuestionFiles,
     Refusal,
+    is_answered_in,
     make_answer,
 )
-from ..journal._store import EmptyJournal, JournalStore, StoredJob, read_with_retry
+from ..journal._store import (
+    EmptyJournal,
+    JournalStore,
+    Outputs,
+    StoredJob,
+    read_with_retry,
+)
 from ..view.look._answers import user_name
 from ..view.text._symbols import align_columns
 from . import SUCCESS_CODE, _outputs
@@ -95,7 +102,7 @@ def command(
         check_text(value, is_secret)
     files = QuestionFiles(Path(os.path.realpath(path)))
     is_new = name is not None and not os.path.lexists(path)
-    record: StoredJob | None = None
+    records: dict[str, StoredJob] = {}
     is_running = False
     if files.exists():
         with _outputs.errors_as(CliError, JournalError):
@@ -105,15 +112,14 @@ def command(
         question = find_question(files, name)
     if not is_new:
         # After the question, since it says how it was answered when that is in the journal.
-        record, is_running = read_journal(
-            path, name if question is None else question.path
-        )
+        records, is_running = read_journal(path)
     if name is None or value is None:
-        return list_questions(files)
+        return list_questions(files, records)
     if not is_running:
         # The run may have ended in the meantime.
         question = find_question(files, name)
-    is_open = question is not None and question.answered is None
+    record = records.get(name if question is None else question.path)
+    is_open = question is not None and is_asked(question, records)
     if question is not None and is_open:
         check_number(question, asked)
         if is_secret and not question.redact:
@@ -123,15 +129,14 @@ def command(
         is_secret = question.redact
         check_answer(question, value, is_secret)
     elif record is not None:
-        told: str | None = f"on {timestamp_text(record.settled)}"
-        if question is not None:
-            told = question.answered
+        told = Outputs.parse(record.outputs).answered
+        told = told or f"on {timestamp_text(record.settled)}"
         raise Refused(
-            f"'{printable(record.path)}' was answered {printable(str(told))}; to be asked again: "
+            f"'{printable(record.path)}' was answered {printable(told)}; to be asked again: "
             f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', record.path]))}"
         )
     elif not early:
-        check_name(files, name)
+        check_name(files, records, name)
     return give(
         files,
         question if is_open else None,
@@ -178,27 +183,23 @@ def read_secret() -> str:
     return text.removesuffix("\n")
 
 
-def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
-    """Return the record of the job at the path `name`, and whether a run uses the journal.
+def read_journal(path: Path) -> tuple[dict[str, StoredJob], bool]:
+    """Return the records of all jobs by path, and whether a run uses the journal.
 
     Raises:
         CliError: the file is not a journal.
 
     """
 
-    def read(store: JournalStore) -> tuple[StoredJob | None, bool]:
+    def read(store: JournalStore) -> tuple[dict[str, StoredJob], bool]:
         runs = store.run_records()
         is_running = bool(runs) and runs[-1].is_running
-        if name is not None:
-            for record in store.job_records():
-                if record.path == name:
-                    return record, is_running
-        return None, is_running
+        return {record.path: record for record in store.job_records()}, is_running
 
     try:
         return read_with_retry(path, read)
     except EmptyJournal:
-        return None, False
+        return {}, False
     except JournalError as error:
         hint = ": answers from a shell need a run with journal="
         if os.path.exists(path):
@@ -206,15 +207,29 @@ def read_journal(path: Path, name: str | None) -> tuple[StoredJob | None, bool]:
         raise CliError(printable(f"{error}{hint}")) from None
 
 
-def list_questions(files: QuestionFiles) -> int:
-    questions = files.read_open()
+def is_asked(question: Question, records: dict[str, StoredJob]) -> bool:
+    """Return whether a question is open. A run that was killed may have left one whose answer is in the journal."""
+    is_answered = is_answered_in(records.get(question.path), question)
+    return question.answered is None and not is_answered
+
+
+def open_questions(
+    files: QuestionFiles, records: dict[str, StoredJob]
+) -> list[Question]:
+    """Return the questions that are open, the oldest first."""
+    questions = [each for each in files.read_all("question") if is_asked(each, records)]
+    return sorted(questions, key=lambda question: question.created_at)
+
+
+def list_questions(files: QuestionFiles, records: dict[str, StoredJob]) -> int:
+    questions = open_questions(files, records)
     if not questions:
         _outputs.echo("nothing is asked")
         return SUCCESS_CODE
     rows = [("job", "first asked", "question")]
     # A text of several lines stands below its row.
     texts_below = [""]
-    for question in sorted(questions, key=lambda question: question.created_at):
+    for question in questions:
         given = files.read_pending(question.path)
         refusal: Refusal | None = files.read("refused", question.path)
         notes = ""
@@ -276,14 +291,14 @@ def check_number(question: Question, asked: int | None) -> None:
         )
 
 
-def check_name(files: QuestionFiles, name: str) -> None:
+def check_name(files: QuestionFiles, records: dict[str, StoredJob], name: str) -> None:
     """Refuse an answer that nothing asks for: the name is probably misspelt, or the label of several jobs.
 
     Raises:
         Refused: always. The message names the jobs that wait.
 
     """
-    questions = sorted(files.read_open(), key=lambda question: question.created_at)
+    questions = open_questions(files, records)
     paths = [question.path for question in questions if question.label == name]
     names = join_names([f"'{printable(path)}'" for path in paths])
     if names:
