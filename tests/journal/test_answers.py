@@ -531,6 +531,30 @@ def test_an_answer_that_is_taken_back_at_once_is_not_taken_again(
     assert left(file) == ["question"]
 
 
+def test_a_question_that_is_asked_again_ends_the_answer_before(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
+    """A group was tried again, and asked again; a "no" after the run was accepted, and the next run used the "yes"."""
+    sent: list[str] = []
+
+    async def send(answer: str) -> None:
+        sent.append(answer)
+        if len(sent) == 1:
+            raise OSError
+
+    def build() -> Scheduler:
+        ask = Answer("send?", label="approve")
+        jobs = ask, Job(send, ask, label="send")
+        group = Scheduler(*jobs, critical_jobs=True, retry=2, label="group")
+        return Scheduler(group, journal=file)
+
+    ran(virtual, build, lambda: give(file, "group/approve", "yes"))
+    assert sent == ["yes"]
+    give(file, "group/approve", "no")
+    ran(virtual, build)
+    assert sent == ["yes", "no"]
+
+
 @pytest.mark.parametrize("order_only", [False, True])
 def test_an_answer_from_before_a_step_has_changed_is_not_taken(
     virtual: Virtual, file: Path, order_only: bool, caplog: pytest.LogCaptureFixture

@@ -484,6 +484,11 @@ class Recorder:
         running = self.facts.entries[job].running
         if running is None:
             return None
+        self.commit()
+        record = self.facts.find_record(running.path)
+        if record is not None and record.fingerprint == running.fingerprint:
+            # Otherwise, a later run would restore this answer, whatever is answered now.
+            self.facts.store.discard([running.path])
         # Of jobs that come later, nobody knows the labels.
         is_sole = not self.facts.has_added_jobs and self._label_counts[job.label] == 1
         try:
