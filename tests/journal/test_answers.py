@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 import anyio
+import anyio.from_thread
 import anyio.to_thread
 import pytest
 from trioflow import Answer, First, Job, Scheduler
@@ -499,6 +500,34 @@ def test_the_command_waits_until_the_run_has_taken_or_refused_an_answer(
     assert "1" in said[1]
     assert "not taken it yet" not in said[1]
     assert result(scheduler) == ("one", False)
+
+
+def test_the_command_is_told_that_its_answer_counts_though_the_job_asks_again(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group that is tried again asks at once: the command waited on, and said at last that another had answered."""
+    said: list[str] = []
+    approve = Answer("deploy?", label="approve")
+
+    def answer() -> None:
+        monkeypatch.setattr(
+            time, "sleep", lambda _: anyio.from_thread.run(anyio.sleep, 1)
+        )
+        said.append(trioflow("answer", file, "approve", "yes").output)
+
+    def settled(_: object) -> None:
+        if not said:
+            approve.try_again()
+
+    async def main() -> None:
+        scheduler = Scheduler(approve, journal=file, on_job_settled=settled)
+        async with running(scheduler) as tasks:
+            await anyio.sleep(2)
+            await anyio.to_thread.run_sync(answer)
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert said == ["approve: yes\n"]
 
 
 def test_an_earlier_answer_is_not_taken_again(

@@ -446,14 +446,15 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
         refusal: Refusal | None = files.read("refused", answer.path)
         if refusal is not None and answer.id in refusal.reasons:
             raise Refused(printable(refusal.reasons[answer.id]))
-        if question is None or question.answered is not None:
-            if question is None or question.counted != answer.id:
-                late = files.read("answer", answer.path)
-                if late is not None and late.id == answer.id:
-                    files.remove(answer.path, "answer")
-                raise Refused(answered_otherwise(files, answer.path))
+        if question is not None and question.counted == answer.id:
+            # It may be asked again already.
             _outputs.echo(shown)
             return SUCCESS_CODE
+        if question is None or question.answered is not None:
+            late = files.read("answer", answer.path)
+            if late is not None and late.id == answer.id:
+                files.remove(answer.path, "answer")
+            raise Refused(answered_otherwise(files, answer.path))
         time.sleep(0.05)
     _outputs.echo(f"{shown}; the run has not taken it yet")
     return SUCCESS_CODE

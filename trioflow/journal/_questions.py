@@ -74,7 +74,7 @@ class Question(NamedTuple):
     answered: str | None = None
     """What was answered, by whom and when, or None while the question is open."""
     counted: str = ""
-    """The `id` of the answer that counts, or "" if the program has given it."""
+    """The `id` of the last answer that counted, or "" if the program has given it."""
 
     def described(self, indent: str = "") -> str:
         """Return the question with the choices, as printable lines. The further lines begin with `indent`."""
@@ -314,7 +314,7 @@ class PublishedQuestion:
             number = earlier.number
             if not is_same:
                 number += 1
-            question = question._replace(number=number)
+            question = question._replace(number=number, counted=earlier.counted)
             if is_same and earlier.answered is None:
                 question = question._replace(created_at=earlier.created_at)
         self.question: Final = question
