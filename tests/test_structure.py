@@ -645,7 +645,7 @@ REMOVERS = {
         """,
     "files of a journal": """
         journal._lock.JournalLock._write_name journal._lock.JournalLock.release journal._questions.QuestionFiles.remove
-        journal._questions.QuestionFiles.take journal._questions.QuestionFiles.withdraw
+        journal._questions.QuestionFiles.take journal._questions.QuestionFiles.withdrawn
         journal._questions.QuestionFiles.write
         """,
     "the file that the user names for just this, such as a record or a report": """

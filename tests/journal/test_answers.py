@@ -142,6 +142,22 @@ def test_an_answer_that_waits_for_a_run_is_replaced_by_none_unseen(
     assert left(file) == []
 
 
+def test_an_answer_that_could_not_be_replaced_still_counts(
+    virtual: Virtual, file: Path
+) -> None:
+    """A text that was too long took the answer before away, too: none was left, and nobody was told."""
+    wait_for_nothing(virtual, approval(file))
+    assert asked(file, "approve", "first")
+    for is_taken in (False, True):
+        if is_taken:
+            assert _questions.QuestionFiles(file).take("approve")
+        long = "x" * _questions.MAX_FILE_SIZE
+        told = asked(file, "approve", long, "--replace", code=2)
+        assert "takes more than 1 MiB" in told
+        assert left(file) == ["answer", "question"]
+    assert result(ran(virtual, approval(file))) == ("first", False)
+
+
 def test_an_answer_that_a_killed_run_has_taken_has_come_first(
     virtual: Virtual, file: Path, no_wait: None
 ) -> None:

@@ -376,21 +376,22 @@ def give(
     else:
         user = getpass.getuser()
     is_awaited = question is not None and is_running
+    kinds: list[str] = []
+    if replaces and not is_running:
+        # A run in progress uses what it has taken.
+        kinds.append("taken")
+    if replaces:
+        kinds.append("answer")
     with _outputs.errors_as(CliError, JournalError):
         files.make()
-        replaced = None
-        if replaces and not is_running:
-            # A run in progress uses what it has taken.
-            replaced = files.withdraw("taken", path)
-        if replaces and replaced is None:
-            replaced = files.withdraw("answer", path)
-        by = f"trioflow answer, user {user}" + clause(
-            ", in place of {}", replaced and described(replaced, is_secret)
-        )
-        answer = make_answer(path, question, value, is_secret, by)
-        is_first = is_running or files.read("taken", path) is None
-        if not (is_first and files.write("answer", path, answer, replaces=False)):
-            raise Refused(answered_before(files, path, is_secret))
+        with files.withdrawn(path, kinds) as replaced:
+            by = f"trioflow answer, user {user}" + clause(
+                ", in place of {}", replaced and described(replaced, is_secret)
+            )
+            answer = make_answer(path, question, value, is_secret, by)
+            is_first = is_running or files.read("taken", path) is None
+            if not (is_first and files.write("answer", path, answer, replaces=False)):
+                raise Refused(answered_before(files, path, is_secret))
     shown_value = "…"
     if not is_secret:
         shown_value = printable(value)

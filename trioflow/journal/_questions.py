@@ -26,7 +26,14 @@ import secrets
 import shlex
 import stat
 import time
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import (
+    Callable,
+    Container,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+)
 from pathlib import Path
 from typing import Any, Final, NamedTuple, final
 
@@ -247,17 +254,31 @@ class QuestionFiles:
         taken: GivenAnswer | None = self.read("taken", path)
         return taken or self.read("answer", path)
 
-    def withdraw(self, kind: str, path: str) -> GivenAnswer | None:
-        """Remove the answer for the job at `path`, if there is one, and return it. No other is removed."""
-        name = f"{hash_of_text(path)}.{secrets.token_hex(8)}.{kind}"
-        withdrawn = self.directory / name
-        try:
-            os.rename(self._file(kind, path), withdrawn)
-        except OSError:
-            return None
-        answer: GivenAnswer | None = self._read_file(withdrawn)
-        withdrawn.unlink(missing_ok=True)
-        return answer
+    @contextlib.contextmanager
+    def withdrawn(
+        self, path: str, kinds: Iterable[str]
+    ) -> Generator[GivenAnswer | None]:
+        """Take away the first of these files about the job at `path`, and no other. If the body raises, put it back.
+
+        It is put back as an answer, unless another one has come meanwhile. The body gets what it says, if there is one.
+        """
+        name = f"{hash_of_text(path)}.{secrets.token_hex(8)}"
+        for kind in kinds:
+            withdrawn = self.directory / f"{name}.{kind}"
+            try:
+                os.rename(self._file(kind, path), withdrawn)
+            except OSError:
+                continue
+            try:
+                yield self._read_file(withdrawn)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    os.link(withdrawn, self._file("answer", path))
+                raise
+            finally:
+                withdrawn.unlink(missing_ok=True)
+            return
+        yield None
 
     def remove(self, path: str, *kinds: str) -> None:
         for kind in kinds:
