@@ -190,6 +190,20 @@ def test_a_secret_that_was_answered_first_is_not_told(
         assert "swordfish" not in shown
 
 
+def test_a_secret_that_an_early_answer_has_replaced_is_not_told(
+    virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The command cannot know yet that the job has `redact=True`: the log and the journal had the earlier secret."""
+    asked(file, "--early", "approve", "swordfish")
+    for value in ("trout", "herring"):
+        asked(file, "--early", "approve", value, "--replace")
+    secret = approval(file, redact=True)
+    assert result(ran(virtual, secret)) == ("herring", False)
+    for told in (caplog.text, trioflow("journal", file, "show", "approve").output):
+        assert "in place of an answer by trioflow answer, user" in told
+        assert not re.search("swordfish|trout|herring", told)
+
+
 def test_each_of_several_persons_is_told_why_the_answer_is_refused(
     virtual: Virtual, file: Path, no_wait: None
 ) -> None:

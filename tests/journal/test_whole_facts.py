@@ -969,7 +969,7 @@ def test_a_question_that_is_another_has_the_next_number(
     lines = ASKED._replace(question="a\nb", choices=["x", "y"])
     assert lines.described("  ") == "a\n  b\n  (x, y)"
     assert _questions.make_answer("a", found, "t", True, "me")[1:4] == ("a", "other", "t")  # fmt: skip
-    assert _questions.make_answer("a", found, "t", True, "me")[5:] == (True, "me", found.number)  # fmt: skip
+    assert _questions.make_answer("a", found, "t", True, "me")[5:8] == (True, "me", found.number)  # fmt: skip
     assert _questions.make_answer("a", None, "t", False, "me")[2:3] == (None,)
 
 

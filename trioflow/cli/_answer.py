@@ -385,10 +385,12 @@ def give(
     with _outputs.errors_as(CliError, JournalError):
         files.make()
         with files.withdrawn(path, kinds) as replaced:
-            by = f"trioflow answer, user {user}" + clause(
-                ", in place of {}", replaced and described(replaced, is_secret)
-            )
+            by = hidden_by = f"trioflow answer, user {user}"
+            if replaced is not None:
+                by += f", in place of {described(replaced, is_secret)}"
+                hidden_by += f", in place of {described(replaced, is_secret=True)}"
             answer = make_answer(path, question, value, is_secret, by)
+            answer = answer._replace(hidden_by=hidden_by)
             is_first = is_running or files.read("taken", path) is None
             if not (is_first and files.write("answer", path, answer, replaces=False)):
                 raise Refused(answered_before(files, path, is_secret))
@@ -414,11 +416,10 @@ def give(
 
 def described(answer: GivenAnswer, is_secret: bool) -> str:
     """Return an answer, if it is no secret, who has given it, and when."""
+    told = f"{answer.text!r} by {answer.by}"
     if is_secret or answer.is_secret:
-        value = "an answer"
-    else:
-        value = repr(answer.text)
-    return f"{value} by {answer.by}, on {timestamp_text(answer.created_at)}"
+        told = f"an answer by {answer.hidden_by or answer.by}"
+    return f"{told}, on {timestamp_text(answer.created_at)}"
 
 
 def answered_before(files: QuestionFiles, path: str, is_secret: bool) -> str:

@@ -103,6 +103,8 @@ class GivenAnswer(NamedTuple):
     by: str = "trioflow answer"
     number: int | None = None
     """The question's, or None if the question had not been asked."""
+    hidden_by: str = ""
+    """`by` without the text of the answer that this one replaces: the job may turn out to have `redact=True`."""
 
 
 class Refusal(NamedTuple):
@@ -366,7 +368,10 @@ class PublishedQuestion:
         if answer.is_secret and not self.question.redact:
             self.refuse(NOT_REDACTED)
             return None
-        return answer.text, answer.by
+        by = answer.by
+        if self.question.redact:
+            by = answer.hidden_by or by
+        return answer.text, by
 
     def refuse(self, reason: str) -> None:
         """Refuse the answer that `poll` has returned: tell its author, and the log."""
