@@ -700,6 +700,34 @@ def test_an_answer_that_is_not_asked_is_removed(
     assert left(file) == []
 
 
+@pytest.mark.parametrize("is_early", [False, True])
+def test_an_answer_waits_until_its_job_can_ask(
+    virtual: Virtual, file: Path, is_early: bool
+) -> None:
+    """If a step in front of it failed, the answer was removed, and the log said that no job had asked that."""
+    fails = [True, False] if is_early else [False, True, False]
+
+    async def plan() -> None:
+        if fails.pop(0):
+            raise OSError
+
+    def build() -> Scheduler:
+        step = Job(plan, label="plan", save=None)
+        ask = Answer("deploy?", label="approve", required=step)
+        return Scheduler(Scheduler(step, ask, label="group"), journal=file)
+
+    if is_early:
+        asked(file, "--early", "group/approve", "yes")
+    else:
+        ran(virtual, build)
+        asked(file, "group/approve", "yes")
+    (group,) = ran(virtual, build)
+    assert not any(job.is_succeeded() for job in group)
+    (group,) = ran(virtual, build)
+    assert [job.result() for job in group] == [None, "yes"]
+    assert left(file) == []
+
+
 # ---- a name means the same job whatever has been answered since
 def words(text: str) -> str:
     return " ".join(text.split())

@@ -1069,7 +1069,7 @@ def test_files_of_questions_go_when_their_answers_are_in_the_journal(
     assert files.read("question", "q").answered == "yes, by me"
     assert files.read("answer", "q") is None
     store.add_records([record("q")], [], [])
-    questions.discard_unasked()
+    questions.discard_unasked([])
     assert left() == {("question", "q"), ("question", "lines"), ("question", "quiet")}
     assert caplog.messages == [
         "the answer to 'z' was not used, and is removed: no job has asked that"

@@ -470,20 +470,31 @@ class RunQuestions:
                     self._files.write("question", path, question)
                 self._files.remove(path, "taken", "answer", "refused")
 
-    def discard_unasked(self) -> None:
-        """At the end of a run that has completed, remove questions and answers that belong to none of its jobs."""
-        for kind in ("question", "taken", "refused", "answer"):
-            found_paths = {
-                found.path
-                for found in self._files.read_all(kind)
-                if not self._is_answer(found)
-            }
-            for path in sorted(found_paths - self._open.keys()):
-                self._files.remove(path, kind)
-                if kind == "answer":
-                    warn(
-                        f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that"
-                    )
+    def discard_unasked(self, to_be_asked: Iterable[str]) -> None:
+        """At the end of a run, remove questions and answers that belong to none of its jobs, or are of no more use.
+
+        Args:
+            to_be_asked: the paths of jobs that have no result.
+
+        """
+        kinds = ("question", "taken", "refused", "answer")
+        files = [
+            (kind, found.path)
+            for kind in kinds
+            for found in self._files.read_all(kind)
+            if found.path not in self._open and not self._is_answer(found)
+        ]
+        if not files:
+            return
+        kept = {*to_be_asked}
+        for kind, path in files:
+            if path in kept:
+                continue
+            self._files.remove(path, kind)
+            if kind == "answer":
+                warn(
+                    f"the answer to '{printable(path)}' was not used, and is removed: no job has asked that"
+                )
 
     def _is_answer(self, found: Any) -> bool:
         """Return whether a file is about a question whose answer is in the journal, and says how it was answered."""

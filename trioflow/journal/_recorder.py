@@ -24,16 +24,24 @@ import functools
 import os
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._logger import warn
 from .._core.base._states import RAN_TO_END
 from .._core.base._text_forms import MAX_NAMED_JOBS
 from .._core.job import _function
+from .._core.job._ancestors import enclosing_schedulers
 from .._core.job._errors import JournalError
 from .._core.job._job import AbstractJob, with_members
-from .._core.job._labels import printable
+from .._core.job._labels import paths_of, printable
 from .._core.job._work_spec import Work
 from .._core.run._journaling import NotStored
 from .._core.words import _job_queries, _run_view
@@ -582,13 +590,25 @@ class Recorder:
             self._tally_outcome(job)
         self.commit()
         if outcome in {reason.name for reason in RAN_TO_END}:
-            self.questions.discard_unasked()
+            self.questions.discard_unasked(self._paths_to_be_asked())
         began, ended = _run_view.run_times(scheduler) or (0.0, None)
         seconds = 0.0
         if ended is not None:
             seconds = ended - began
         summary = self._tally.to_json(scheduler)
         self.facts.store.end_run(self.facts.run_number, outcome, seconds, summary)
+
+    def _paths_to_be_asked(self) -> Iterator[str]:
+        """Yield the paths of jobs that have no result, and so may ask in a later run."""
+        for job, path in paths_of(self.facts.scheduler).items():
+            levels = job, *enclosing_schedulers(job)
+            # A group that has succeeded may have such jobs, a `First` none.
+            if not any(map(_has_result, levels)):
+                yield path
+
+
+def _has_result(job: AbstractJob[Any]) -> bool:
+    return job.is_succeeded() and _job_queries.is_one_job(job)
 
 
 def _describe_incomplete(job: AbstractJob[Any]) -> str | None:
