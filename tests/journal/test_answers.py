@@ -16,6 +16,7 @@ from trioflow import Answer, First, Job, Scheduler
 from trioflow._check import findings
 from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
+from trioflow.cli._scenario import keep_selected_jobs
 from trioflow.journal import _questions
 from ..bodies import running
 from ..cli.command_line import trioflow
@@ -194,9 +195,9 @@ def test_a_secret_that_an_early_answer_has_replaced_is_not_told(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The command cannot know yet that the job has `redact=True`: the log and the journal had the earlier secret."""
-    asked(file, "--early", "approve", "swordfish")
+    assert asked(file, "--early", "approve", "swordfish")
     for value in ("trout", "herring"):
-        asked(file, "--early", "approve", value, "--replace")
+        assert asked(file, "--early", "approve", value, "--replace")
     secret = approval(file, redact=True)
     assert result(ran(virtual, secret)) == ("herring", False)
     for told in (caplog.text, trioflow("journal", file, "show", "approve").output):
@@ -717,15 +718,35 @@ def test_an_answer_waits_until_its_job_can_ask(
         return Scheduler(Scheduler(step, ask, label="group"), journal=file)
 
     if is_early:
-        asked(file, "--early", "group/approve", "yes")
+        assert asked(file, "--early", "group/approve", "yes")
     else:
         ran(virtual, build)
-        asked(file, "group/approve", "yes")
+        assert asked(file, "group/approve", "yes")
     (group,) = ran(virtual, build)
     assert not any(job.is_succeeded() for job in group)
     (group,) = ran(virtual, build)
     assert [job.result() for job in group] == [None, "yes"]
     assert left(file) == []
+
+
+def test_an_answer_waits_while_its_job_is_left_out_of_a_run(
+    virtual: Virtual, file: Path
+) -> None:
+    """`--only` removed what had been answered to the jobs that it left out."""
+
+    def build() -> Scheduler:
+        plan = Job(anyio.sleep, 0, label="plan")
+        group = Scheduler(plan, Answer("deploy?", label="approve"), label="group")
+        return Scheduler(group, Answer("sure?", label="confirm"), journal=file)
+
+    ran(virtual, build)
+    assert asked(file, "group/approve", "yes")
+    assert asked(file, "confirm", "yes")
+    part = build()
+    keep_selected_jobs(part, ["group/plan"])
+    ran(virtual, lambda: part)
+    group, confirm = ran(virtual, build)
+    assert (confirm.result(), [*group][1].result()) == ("yes", "yes")
 
 
 # ---- a name means the same job whatever has been answered since

@@ -477,13 +477,11 @@ class RunQuestions:
             to_be_asked: the paths of jobs that have no result.
 
         """
-        kinds = ("question", "taken", "refused", "answer")
-        files = [
-            (kind, found.path)
-            for kind in kinds
-            for found in self._files.read_all(kind)
-            if found.path not in self._open and not self._is_answer(found)
-        ]
+        files: list[tuple[str, str]] = []
+        for kind in ("question", "taken", "refused", "answer"):
+            for found in self._files.read_all(kind):
+                if found.path not in self._open and not self._is_answer(found):
+                    files.append((kind, found.path))
         if not files:
             return
         kept = {*to_be_asked}

@@ -589,7 +589,8 @@ class Recorder:
         for job in scheduler.iterate_jobs():
             self._tally_outcome(job)
         self.commit()
-        if outcome in {reason.name for reason in RAN_TO_END}:
+        has_all_jobs = not _job_queries.is_cut(scheduler)
+        if has_all_jobs and outcome in {reason.name for reason in RAN_TO_END}:
             self.questions.discard_unasked(self._paths_to_be_asked())
         began, ended = _run_view.run_times(scheduler) or (0.0, None)
         seconds = 0.0

@@ -103,6 +103,8 @@ class Members:
         self.last_dropped: tuple[deque[AnyJob], ...] = ()
         # For each job that lost requirements because `keep_only` removed them, these.
         self.cut_requirements: Final[dict[AnyJob, list[AnyJob]]] = {}
+        # Whether `keep_only` has removed jobs, which a later run may have.
+        self.is_cut = False
         self.needs_reset = False
         # How many jobs runs in progress have put back to IDLE, ever.
         self.reopened_count = 0
@@ -681,6 +683,7 @@ def keep_only(scheduler: BaseScheduler, /, jobs: Iterable[Required]) -> None:
     for job in tuple(members.jobs):
         if job not in kept:
             members.remove(job)
+            members.is_cut = True
     for job, requirement in members.drop_foreign_requirements():
         members.cut_requirements.setdefault(job, []).append(requirement)
 

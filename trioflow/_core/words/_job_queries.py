@@ -40,6 +40,7 @@ from ..job._job import (
     Throttling,
     has_moved_on,
     is_scheduler,
+    with_members,
 )
 from ..job._job_options import RUN_RESOURCES, BoxStyle, OptionRecord
 from ..run._questions import is_needed as is_needed
@@ -299,6 +300,13 @@ def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
 def has_cut_requirements(job: AnyJob) -> bool:
     """Return whether a job, or a scheduler around it, has lost requirements because of `keep_only`."""
     return any(map(cut_requirements, (job, *enclosing_schedulers(job))))
+
+
+def is_cut(scheduler: BaseScheduler) -> bool:
+    """Return whether `keep_only` has removed jobs from a scheduler, at any depth."""
+    return any(
+        is_scheduler(job) and job._members.is_cut for job in with_members(scheduler)
+    )
 
 
 def is_ready(job: AnyJob) -> bool:
