@@ -749,6 +749,24 @@ def test_an_answer_waits_while_its_job_is_left_out_of_a_run(
     assert (confirm.result(), [*group][1].result()) == ("yes", "yes")
 
 
+def test_the_question_of_a_first_is_not_open_once_that_is_decided(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
+    """It was listed for ever, and an answer was accepted that no run has ever used."""
+    ask = Answer("which?", label="approve")
+    first = First(ask, Job(anyio.sleep, 3, label="default"), label="pick")
+    later = Answer("sure?", label="confirm")
+    told: list[str] = []
+
+    def answer() -> None:
+        told.append(asked(file))
+        told.append(asked(file, "pick/approve", "mine", code=1))
+
+    ran(virtual, lambda: Scheduler(first, later, journal=file), lambda: None, answer)
+    assert "pick/approve" not in told[0]
+    assert "'pick/approve' has not asked; these jobs wait" in words(told[1])
+
+
 # ---- a name means the same job whatever has been answered since
 def words(text: str) -> str:
     return " ".join(text.split())

@@ -431,7 +431,10 @@ def answered_before(files: QuestionFiles, path: str, is_secret: bool) -> str:
 
 
 def answered_otherwise(files: QuestionFiles, path: str) -> str:
-    told = getattr(files.read("question", path), "answered", None)
+    question: Question | None = files.read("question", path)
+    if question is None:
+        return f"'{printable(path)}' is not asked any more"
+    told = question.answered
     return f"'{printable(path)}' has just been answered {printable(told or 'by another command')}"
 
 

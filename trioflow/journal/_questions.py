@@ -470,6 +470,13 @@ class RunQuestions:
                     self._files.write("question", path, question)
                 self._files.remove(path, "taken", "answer", "refused")
 
+    def withdraw(self, prefix: str) -> None:
+        """Withdraw the open questions of jobs in a `First` that is decided: a later run restores it, and asks none."""
+        for path, question in [*self._open.items()]:
+            if question is None and path.startswith(prefix):
+                del self._open[path]
+                self._files.remove(path, "question", "taken", "answer", "refused")
+
     def discard_unasked(self, to_be_asked: Iterable[str]) -> None:
         """At the end of a run, remove questions and answers that belong to none of its jobs, or are of no more use.
 

@@ -483,6 +483,7 @@ class Recorder:
         result = dumps([*described])
         record = record._replace(saved="json", result=result, outputs=outputs)
         self._pending_records[path] = record
+        self.questions.withdraw(members.prefix)
 
     # ---- a question
 
