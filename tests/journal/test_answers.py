@@ -821,6 +821,17 @@ def test_an_early_answer_is_for_its_path(
     )
 
 
+def test_a_job_that_is_no_question_has_not_been_answered(
+    virtual: Virtual, file: Path
+) -> None:
+    """The name of any job with a result was said to have been answered, and that its record should be forgotten."""
+    job = Job(anyio.sleep, 0, label="build")
+    ran(virtual, lambda: Scheduler(job, journal=file))
+    assert "'build' has not asked; no job waits" in words(
+        asked(file, "build", "yes", code=1)
+    )
+
+
 @pytest.mark.parametrize("others", [[], ["approve"], ["left"]])
 @pytest.mark.parametrize("is_added", [False, True])
 def test_a_label_stands_for_a_path_if_the_run_has_it_once(

@@ -119,6 +119,10 @@ def command(
         # The run may have ended in the meantime.
         question = find_question(files, name)
     record = records.get(name if question is None else question.path)
+    told = None
+    if record is not None:
+        # A job that is no question has none.
+        told = Outputs.parse(record.outputs).answered
     is_open = question is not None and is_asked(question, records)
     if question is not None and is_open:
         check_number(question, asked)
@@ -128,9 +132,7 @@ def command(
             )
         is_secret = question.redact
         check_answer(question, value, is_secret)
-    elif record is not None:
-        told = Outputs.parse(record.outputs).answered
-        told = told or f"on {timestamp_text(record.settled)}"
+    elif record is not None and told is not None:
         raise Refused(
             f"'{printable(record.path)}' was answered {printable(told)}; to be asked again: "
             f"{printable(shlex.join(['trioflow', 'journal', str(path), 'forget', record.path]))}"
