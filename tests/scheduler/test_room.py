@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 import anyio
 import pytest
-from trioflow import Job, JobNotDone, Scheduler, current_scheduler
+from trioflow import Job, JobNotDone, JobState, Scheduler, current_scheduler
 from ..bodies import fail_now, nothing
 from ..conftest import Virtual
 
@@ -128,6 +128,34 @@ def test_a_run_that_ends_refuses(virtual: Virtual, word: str) -> None:
     virtual(main)
     assert len(found) == 2
     assert all("takes no more jobs" in text for text in found)
+
+
+def test_a_drain_ends_the_wait_for_room_although_nothing_settles(
+    virtual: Virtual,
+) -> None:
+    """The wait lasted until another job settled, and a drained run did not end whose only job it kept waiting."""
+    ended_at = list[float]()
+
+    async def fill() -> None:
+        try:
+            await current_scheduler().room(1)
+        finally:
+            ended_at.append(anyio.current_time())
+
+    async def drain_later(scheduler: Scheduler) -> None:
+        await anyio.sleep(1)
+        scheduler.drain()
+
+    async def main() -> None:
+        feeder = Job(fill)
+        scheduler = Scheduler(feeder, Job(nothing, required=feeder), timeout=100)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(drain_later, scheduler)
+            assert not await scheduler.co_run()
+        assert feeder.state is JobState.CANCELLED
+
+    virtual(main)
+    assert ended_at == [1]
 
 
 def test_without_a_run_there_is_no_room(backend: str) -> None:

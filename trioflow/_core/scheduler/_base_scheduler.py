@@ -1527,7 +1527,9 @@ class BaseScheduler(
             _explain.reject_wait_cycle(waiter, self)
 
     def _notify_unreached(self) -> None:
-        """Wake all jobs that await an IDLE job, which no run will reach."""
+        """Wake all that wait for room, and all jobs that await an IDLE job: no run gives it, or will reach it."""
+        if self._room is not None:
+            self._room.end_iteration()
         if self._was_awaited:
             for job in self.iterate_jobs():
                 if job._extras is not None and job._state is JobState.IDLE:
