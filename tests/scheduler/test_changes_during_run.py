@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trioflow import (
     CycleError,
+    First,
     Job,
     MissingRequirement,
     Scheduler,
@@ -50,6 +51,27 @@ def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
 
     assert virtual(main) == (True, 6)
     assert new.started_at == 1
+
+
+@pytest.mark.parametrize("is_in_first", [False, True])
+def test_a_ready_job_that_gets_a_requirement_before_it_is_scheduled_waits_for_it(
+    virtual: Virtual, is_in_first: bool
+) -> None:
+    """An instrument gave it to the next entry job, or a body to a job of a `First` that had no turn: both began."""
+    required, ready = Job(nap, 5), Job(nap, 1)
+
+    def require(_: object, job: object) -> None:
+        if job is required:
+            ready.requires(required)
+
+    watch = hooked(job_scheduled=require)
+    jobs: list[Any] = [required, ready]
+    if is_in_first:
+        jobs = [First(required, ready, stagger=1, enough=2)]
+        watch = hooked(job_started=require)
+    scheduler = Scheduler(jobs)
+    assert virtual(lambda: scheduler.co_run(instruments=[watch]))
+    assert ready.started_at == 5
 
 
 def test_instrument_adds_a_job(virtual: Virtual) -> None:

@@ -66,11 +66,15 @@ least, and the coarsest clock, that of Windows, moves after 16 ms."""
 
 
 def schedule(run: Run, jobs: Iterable[AnyJob]) -> None:
-    """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up."""
+    """Put those jobs that are IDLE into the ready queue, unless the run drains or stops, and cleans nothing up.
+
+    A job that has got a requirement since it was ready, for instance from a hook, waits for it.
+    """
     crew = run.open_crew
     line = crew.line
     for job in jobs:
-        if job._state is not IDLE or (run.phase._is_ending and not crew.is_clean_up):
+        must_wait = job._pending or run.phase._is_ending
+        if job._state is not IDLE or (must_wait and not crew.is_clean_up):
             continue
         if run.notify_scheduled is None:
             ready(run, job, line)
