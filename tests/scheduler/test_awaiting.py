@@ -1,15 +1,18 @@
 """A job that awaits another: how the wait is shown, which waits are rejected, and how they end."""
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable
 from typing import Any
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 import pytest
 import trioflow
 from trioflow import (
     Budget,
+    CycleError,
     First,
     Job,
     JobNotDone,
@@ -848,6 +851,69 @@ def test_a_wait_between_two_runs_is_named(
         "'a' awaits 'b', but holds what 'b' needs" in message
         for message in caplog.messages
     )
+
+
+@pytest.mark.usefixtures("many_pauses")
+@pytest.mark.parametrize("turns", range(1, 8))
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_wait_that_begins_while_a_second_run_prepares_is_for_the_ends_of_that_run(
+    virtual: Virtual, turns: int, is_refused: bool
+) -> None:
+    """A large scenario is reset in several turns of the loop, and waits of these turns took the old ends for new."""
+    numbers = iter(range(200))
+
+    async def count() -> int:
+        await anyio.sleep(1)
+        return next(numbers)
+
+    jobs = [Job(count) for _ in range(50)]
+    scheduler = Scheduler(jobs)
+    settled = list[int]()
+    awaited = list[int]()
+    had_room_at = list[float]()
+
+    async def iterate() -> None:
+        async for job in scheduler.as_settled():
+            settled.append(job.result())
+
+    async def wait() -> None:
+        awaited.append(await jobs[-1])
+
+    async def ask() -> None:
+        with contextlib.suppress(JobNotDone):
+            await scheduler.room(1)
+            had_room_at.append(anyio.current_time())
+
+    async def run() -> None:
+        with contextlib.suppress(CycleError):
+            await scheduler.co_run()
+
+    async def main() -> None:
+        await run()
+        if is_refused:
+            jobs[0].requires(jobs[1])
+            jobs[1].requires(jobs[0])
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(run)
+            for _ in range(turns):
+                await anyio.lowlevel.checkpoint()
+            if scheduler.is_running():
+                tasks.start_soon(iterate)
+                tasks.start_soon(wait)
+                tasks.start_soon(ask)
+            else:
+                assert is_refused
+                await wait()
+
+    virtual(main)
+    if is_refused:
+        # The run may have been refused before they began.
+        assert settled in ([], [*range(50)])
+        assert (awaited, had_room_at) == ([49], [])
+    else:
+        assert sorted(settled) == [*range(50, 100)]
+        assert awaited == [99]
+        assert set(had_room_at) <= {2}
 
 
 @pytest.mark.parametrize("nested", [False, True])

@@ -1075,7 +1075,7 @@ class AbstractJob(Generic[T]):
     async def _wait(self, takes_failure: bool) -> None:
         """Wait as `wait_settled` does. With `takes_failure`, a failure of the job belongs to the caller."""
         await _backend.current_backend().checkpoint()
-        if self._state.is_settled:
+        if self._has_settled():
             return
         if self._scheduler is None:
             why = f"{self.label!r} is {self._state.value}, and in no scheduler"
@@ -1261,6 +1261,12 @@ class AbstractJob(Generic[T]):
             and self._extras is not None
             and self._extras.ready_at is not None
         )
+
+    def _has_settled(self) -> bool:
+        """Return whether the job has settled, and not only in the last run, whose states a run is about to reset."""
+        if self._scheduler is not None and self._scheduler._is_resetting():
+            return False
+        return self._state.is_settled
 
     def _holds_back(self) -> bool:
         """Return whether the jobs that require the job have to wait.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Self, TypeVar, cast, fina
 
 from .. import backend as _backend
 from ..base import _logger
-from ..base._states import CANCELLED
+from ..base._states import CANCELLED, CHECKING
 from ..job import _ancestors, _errors
 from ..job._job import AbstractJob, AnyJob, RunExtras
 from ..run._current import current_worker_var, enclosing_workers
@@ -53,7 +53,7 @@ async def wait_settled(
     waiter = waiting_job()
     try:
         with _recorded_wait(waiter, job):
-            while not job._state.is_settled:
+            while not job._has_settled():
                 if scheduler._will_not_reach(job):
                     reason = scheduler.explain(job)
                     raise _errors.JobNotDone(f"{reason}; no run will reach it")
@@ -128,7 +128,7 @@ async def _wait_for_change(
 
     watched_jobs = [job]
     for enclosing in _ancestors.enclosing_schedulers(job):
-        if enclosing._run is None:
+        if enclosing._run is None or enclosing._run.phase is CHECKING:
             watched_jobs.append(enclosing)
     for watched in watched_jobs:
         watched._ensure_extras().add_listener(listener)
@@ -256,7 +256,7 @@ class SettledJobs(Generic[J]):
 
     def watch(self, job: J) -> None:
         """Watch a job until it settles. The iteration waits for it, unless it is a forever job or the iterating job."""
-        if job.is_settled():
+        if job.is_settled() and not self._scheduler._is_resetting():
             # A job that is added to a running scheduler may be BLOCKED or SKIPPED at once.
             self._on_settled(job)
             return
@@ -378,7 +378,7 @@ class Room:
     def watch_new(self, jobs: Iterable[AnyJob]) -> None:
         """Watch jobs that were added, or that are tried again."""
         for job in jobs:
-            if job.is_settled() or job.forever or job in self._iterating_jobs:
+            if job._has_settled() or job.forever or job in self._iterating_jobs:
                 continue
             if job not in self._unsettled_jobs:
                 self._unsettled_jobs.add(job)

@@ -1290,6 +1290,7 @@ class BaseScheduler(
 
     _ask = _life.ask
     _will_not_reach = _life.will_not_reach
+    _is_resetting = _life.is_resetting
 
     def _steer(self, word: Callable[[], None], act: Callable[[Run], None]) -> None:
         """Let the run of this scheduler act, or a run around it, or keep the word for a run that is about to begin."""

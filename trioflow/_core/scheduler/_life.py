@@ -293,6 +293,12 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
     return Stage.BODY, ended
 
 
+def is_resetting(scheduler: BaseScheduler) -> bool:
+    """Return whether a run begins to reset the states of its jobs, so that they may be those of the last run."""
+    run = outermost_scheduler(scheduler)._run
+    return run is not None and run.phase is CHECKING
+
+
 def _cell(word: str, scheduler: BaseScheduler, stage: Stage) -> Cell:
     cells = WORDS[word].cells
     return (cells[CLOSED] if scheduler._is_closed else SAME) or cells[stage] or REFUSES
