@@ -260,6 +260,30 @@ def test_a_callback_rejects_a_result(virtual: Virtual) -> None:
     assert (seen, upload.attempts, last.finished_at) == ([1, 2, 3], 1, 5)
 
 
+def test_a_success_is_taken_back_when_its_user_is_scheduled(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """The word was accepted, and came too late: the user ran with the old result."""
+    path = tmp_path / "run.db"
+    used = list[int]()
+
+    async def use(result: int) -> None:
+        used.append(result)
+
+    def say(_: object, job: object) -> None:
+        if job is user and make.attempts == 1:
+            make.try_again()
+
+    make = Job(Counting(), version=1)
+    user = Job(use, make)
+    scheduler = Scheduler(make, user)
+    watch = hooked(job_scheduled=say)
+    assert virtual(lambda: scheduler.co_run(journal=path, instruments=[watch]))
+    assert (used, make.attempts) == ([2], 2)
+    assert virtual(lambda: scheduler.co_run(journal=path))
+    assert (used, make.restored) == ([2], True)
+
+
 def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
     """Hooks hear each end, and that the jobs are reopened; an iterator yields only what has settled."""
     told: list[tuple[str, str]] = []

@@ -253,7 +253,10 @@ class Reopening(Part):
                 self._is_working = True
                 self._take_back(asked)
                 self._is_working = False
-        if is_told:
+        if run.ends.depth:
+            # Before the loop, because it may be a job that is scheduled now which uses a success.
+            run.ends.follow(self._work)
+        elif is_told:
             run.call_in_loop(self._work)
         else:
             self._work()
