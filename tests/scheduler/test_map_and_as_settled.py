@@ -371,6 +371,36 @@ def test_as_settled_ends_when_the_run_stops(virtual: Virtual) -> None:
     assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
 
 
+@pytest.mark.parametrize("word", ["drain", "fail"])
+def test_as_settled_waits_for_what_an_ending_run_still_starts_and_for_nothing_else(
+    virtual: Virtual, word: str
+) -> None:
+    """It left out the clean-up jobs. If it began while the run ended, it waited for what was never started."""
+    found: list[Any] = []
+
+    async def report() -> None:
+        if word == "drain":
+            scheduler.drain()
+        await collect(scheduler, found)
+
+    if word == "drain":
+        first, rest = sleeper(1), [Job(report)]
+    else:
+        first = Job(fail, 1, label="1", critical=True)
+        rest = [
+            Job(report, required=first, run_if="failed"),
+            sleeper(2, required=first, run_if="failed"),
+        ]
+    scheduler = Scheduler(
+        first, rest, sleeper(9, required=first), timeout=99, cleanup_timeout=50
+    )
+    beside = virtual(collected_beside, scheduler, scheduler.co_run)
+    ends = (
+        [("1", 1), ("end", 1)] if word == "drain" else [("1", 1), ("2", 3), ("end", 3)]
+    )
+    assert found == [each for each in beside if each[0] != "report()"] == ends
+
+
 def test_as_settled_ends_before_a_hold(virtual: Virtual) -> None:
     """What a person tries again later goes to `on_job_settled` and to a new iteration, which has the others, too."""
     told: list[str] = []

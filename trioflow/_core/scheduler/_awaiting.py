@@ -260,7 +260,11 @@ class SettledJobs(Generic[J]):
             # A job that is added to a running scheduler may be BLOCKED or SKIPPED at once.
             self._on_settled(job)
             return
-        if not job.forever and job not in self._iterating_jobs:
+        if not (
+            job.forever
+            or job in self._iterating_jobs
+            or self._scheduler._will_not_reach(job)
+        ):
             self._unsettled_jobs.add(job)
         job._ensure_extras().add_listener(self._listener)
 
@@ -277,11 +281,13 @@ class SettledJobs(Generic[J]):
         self._wake()
 
     def _on_settled(self, job: J) -> None:
-        self._unsettled_jobs.discard(job)
         if job.is_settled():
+            self._unsettled_jobs.discard(job)
             self._settled_jobs[job] = None
         else:
-            # The run drains, and will not start it. It may still be cancelled.
+            # The run drains or stops, and starts it only to clean up. It may still be cancelled.
+            if self._scheduler._will_not_reach(job):
+                self._unsettled_jobs.discard(job)
             job._ensure_extras().add_listener(self._listener)
         self._wake()
 
