@@ -52,6 +52,22 @@ class Peak(Instrument):
 
 
 # --- windows that are numbers
+def test_a_smaller_window_holds_for_all_that_have_not_begun(virtual: Virtual) -> None:
+    """Those that had their needs and a slot, but had to wait until others were taken, started beyond it."""
+    watch = Peak()
+
+    async def shrink() -> None:
+        if len(watch.order) == 1:
+            scheduler.jobs_window = 2
+        await anyio.sleep(1)
+
+    jobs = [Job(shrink, needs={"cpu": 1}) for _ in range(40)]
+    scheduler = Scheduler(*jobs, pool=Pool(cpu=40), jobs_window=40)
+    result, seconds = virtual(lambda: timed(scheduler, instruments=[watch]))
+    assert result
+    assert (watch.most, seconds) == (2, pytest.approx(20))
+
+
 @pytest.mark.parametrize("window", [1, 2, 3, 4, 5, 9])
 def test_window_is_never_exceeded_and_always_full(
     virtual: Virtual, window: int

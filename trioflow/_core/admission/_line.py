@@ -272,6 +272,9 @@ class Line:
     def resize(self, size: int) -> None:
         """Replace the number of slots. Call `look` afterwards."""
         self.size = size
+        if isinstance(self.places, OrderedPlaces) and len(self.holders) > size:
+            # Those that wait for their turn alone have slots, too.
+            self.places.admit_granted()
         self._take_back_admitted()
 
     def set_paused(self, is_paused: bool) -> None:
