@@ -3,6 +3,7 @@
 import itertools
 import sys
 from collections.abc import Callable
+from contextvars import copy_context
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -26,7 +27,18 @@ from trioflow._core.admission._admission import Admission
 from trioflow._core.admission._resource import CountedResource
 from trioflow._core.base import _graph_algorithms
 from trioflow.abc import run_of
-from ..bodies import LIMIT, at_once, fail, later, nap, nothing, running, serve, turns
+from ..bodies import (
+    LIMIT,
+    at_once,
+    fail,
+    in_threads,
+    later,
+    nap,
+    nothing,
+    running,
+    serve,
+    turns,
+)
 from ..conftest import Virtual
 from ..midway import answers_midway
 
@@ -86,6 +98,26 @@ def test_a_spent_budget_blocks_jobs_although_its_run_shares_another_resource(
         1,
         5,
     )
+
+
+@pytest.mark.parametrize("used", [0.25, 0.75])
+def test_a_report_of_a_thread_that_comes_after_the_end_of_its_job_reserves_nothing(
+    virtual: Virtual, used: float
+) -> None:
+    """The difference stayed reserved by no job, so what needed it waited for ever, and the run stood still."""
+
+    async def spend() -> None:
+        await anyio.sleep(1)
+        report = partial(current_job().used, usd=used)
+        in_threads(partial(copy_context().run, report))
+
+    pool = Pool(usd=Budget(1))
+    spends = Job(spend, needs={"usd": 0.5})
+    waits = Job(nap, needs={"usd": 0.5}, required=Job(nap, required=spends))
+    scheduler = Scheduler(spends, waits.required, waits, pool=pool, log=False)
+    assert virtual(scheduler.co_run) is (used == 0.25)
+    assert (waits.state is JobState.BLOCKED) is (used == 0.75)
+    assert pool.budgets == {"usd": 0.25}
 
 
 @pytest.mark.parametrize("is_first", [True, False])

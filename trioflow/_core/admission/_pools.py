@@ -81,12 +81,14 @@ class Budget:
 class BudgetShare:
     """The amount of a budget that a job has reserved, or has reported as used."""
 
-    __slots__ = ("amount", "is_reported", "members")
+    __slots__ = ("amount", "is_reported", "is_reserved", "members")
 
     def __init__(self, amount: Amount, members: BudgetResource | None) -> None:
         self.amount = amount
         # Whether `used` has been called.
         self.is_reported = False
+        # False as soon as the job has given it back: a report from a thread may come later.
+        self.is_reserved = True
         # The budget of the members, if the job is a scheduler.
         self.members: Final = members
 
@@ -141,7 +143,8 @@ class BudgetResource(CountedResource):
         share.amount = used
         share.is_reported = True
         self.free -= difference
-        self.reserved += difference
+        if share.is_reserved:
+            self.reserved += difference
         if self.free < 0 and not self._has_logged:
             self._has_logged = True
             _logger.warn(
@@ -161,6 +164,7 @@ class BudgetResource(CountedResource):
         del self.holders[job], self.shares[job]
         self.correct(share, share.used)
         self.reserved -= share.amount
+        share.is_reserved = False
         self.count_used(job, share.amount)
 
     def charge(self, job: AnyJob, used: Amount) -> None:
