@@ -446,3 +446,24 @@ def test_jobs_at_a_gate_take_in_order_what_one_gives_back(
     )
     assert timed_run(virtual, scheduler) == pytest.approx(0.8)
     assert order == list(range(8))
+
+
+def test_what_has_a_room_and_what_waits_at_its_gate_wait_anew_together(
+    virtual: Virtual, door: Door
+) -> None:
+    """As the room came back, the gate looked for the first of those that were parked at it, and none was left."""
+    door.seconds = 0
+
+    async def collect() -> None:
+        await anyio.sleep(1)
+        door.told = {waits} if source.attempts == 1 else set()
+
+    source = Job(collect, needs={"cpu": 1}, required=RoomJob(nap))
+    enters = RoomJob(nap, required=source)
+    waits = RoomJob(nap, required=source)
+    rejects = Job(at_once, source.try_again, needs={"cpu": 1}, required=source.required)
+    scheduler = Scheduler(
+        source.required, source, rejects, enters, waits, pool=Pool(cpu=1)
+    )
+    assert virtual(scheduler.co_run)
+    assert [job.attempts for job in scheduler] == [1, 2, 1, 1, 1]

@@ -425,7 +425,9 @@ class GatedResource(CountedResource):
         self._let_in()
         # The job's resource behind the gate may be free for a parked job.
         for group in list(self.parked):
-            if not self.is_closed_to(group.parked[self][0][2]):
+            # None is left if those that were parked wait for a requirement again.
+            first = group.parked[self][:1]
+            if not any(self.is_closed_to(job) for _, _, job in first):
                 group.unpark(self)
                 self.wake()
 
