@@ -724,3 +724,19 @@ def test_in_a_clean_up_no_success_is_taken_back(virtual: Virtual) -> None:
     scheduler = Scheduler(bad, group, label="outer", log=False)
     assert not virtual(scheduler.co_run)
     assert (said, tidy.attempts) == (["try_again() of 'tidy': 'outer' is stopping"], 1)
+
+
+@pytest.mark.parametrize("how", ["drain", "cancel"])
+def test_what_a_hook_takes_back_stays_so_if_the_run_ends(
+    virtual: Virtual, how: str
+) -> None:
+    def job_settled(_: Any, job: Any) -> None:
+        if job is first:
+            first.try_again()
+            getattr(scheduler, how)()
+
+    first = Job(Counting(), label="first")
+    scheduler = Scheduler(first, Job(nap, first), Job(anyio.sleep, 5))
+    hooks = hooked(job_settled=job_settled)
+    assert not virtual(lambda: scheduler.co_run(instruments=[hooks]))
+    assert names(scheduler)[:2] == "II"

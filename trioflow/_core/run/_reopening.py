@@ -324,8 +324,8 @@ class Reopening(Part):
                 reopened.append(job)
         if reopened:
             self.tell_readers(reopened)
-        if not self.is_busy():
-            self.steps.clear()
+        if not self.steps:
+            # What is left as the run drains or stops, `enter` puts back.
             self._tell_log()
         if reopened:
             self.make_ready(reopened)
