@@ -389,6 +389,35 @@ def test_a_hook_may_cancel_what_waits_again_and_all_are_told_in_order(
     assert names(scheduler) == "SSCS"
 
 
+def test_what_a_hook_cancels_and_tries_again_as_another_waits_anew_has_one_place(
+    virtual: Virtual,
+) -> None:
+    """It had a second place in the line, from which it started again in its backoff."""
+    starts: list[float] = []
+    words = [lambda: waits.cancel(), lambda: waits.try_again()]
+
+    def job_reopened(_: Any, job: AbstractJob[Any]) -> None:
+        if job is first:
+            words.pop(0)()
+
+    def job_settled(_: Any, job: AbstractJob[Any]) -> None:
+        if job is waits and len(words) == 1:
+            words.pop(0)()
+
+    async def fail_twice() -> None:
+        starts.append(anyio.current_time())
+        if len(starts) < 3:
+            raise OSError
+
+    first = Job(nap, label="first")
+    waits = Job(fail_twice, retry=Retry(2, first=3, jitter=False), label="waits")
+    mend = Job(after, 1, first.cancel, first.try_again)
+    scheduler = Scheduler(Job(anyio.sleep, 9), mend, first, waits, jobs_window=2)
+    hooks = hooked(job_reopened=job_reopened, job_settled=job_settled)
+    assert virtual(lambda: scheduler.co_run(instruments=[hooks]))
+    assert [start - starts[0] for start in starts] == [0, 3, 9]
+
+
 ACTS_IN_HOOK = {"cancel": [2, 1, 1, 0], "add": [2, 1, 1, 1, 1], "require": [2, 1, 1, 1]}
 
 

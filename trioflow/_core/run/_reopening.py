@@ -220,6 +220,8 @@ class Reopening(Part):
         # The next comes first.
         self.steps: Final[OrderedDict[AnyJob, Step]] = OrderedDict()
         self._is_working = False
+        # Whether no job has settled since those that had settled were dropped from the line.
+        self._is_line_clean = False
         self._report = Report()
 
     def is_busy(self) -> bool:
@@ -278,6 +280,7 @@ class Reopening(Part):
 
     def keeps_waiting(self, job: AnyJob) -> bool:
         """Return whether those that require a job that settles wait on, because it is about to be tried again."""
+        self._is_line_clean = False
         if _is_cancelled_to_repeat(job):
             if self._run.phase is RunPhase.RUNNING:
                 self._put_first(job, Step(Word.REPEAT))
@@ -308,7 +311,6 @@ class Reopening(Part):
         self._is_working = True
         reopened = list[AnyJob]()
         until = run.clock() + CHUNK_SECONDS
-        is_line_clean = False
         while self.is_busy() and (
             len(reopened) % JOBS_PER_CLOCK_READING or run.clock() <= until
         ):
@@ -316,10 +318,10 @@ class Reopening(Part):
             if step.word is not Word.REOPEN:
                 self._take_back_late(job, step)
             elif _may_reopen(job, step):
-                if job._started_at is None and not is_line_clean:
+                if job._started_at is None and not self._is_line_clean:
                     # It may have settled while it waited.
                     run.line.drop_settled()
-                    is_line_clean = True
+                    self._is_line_clean = True
                 self._reopen(job, step)
                 reopened.append(job)
         if reopened:
