@@ -16,6 +16,7 @@ from trioflow import (
     AbstractJob,
     CycleError,
     Job,
+    Retry,
     Scheduler,
     StopReason,
     current_job,
@@ -722,6 +723,28 @@ def test_cancelled_scope_around_the_run_takes_effect_after_the_clean_up(
     assert virtual(main) == (True, 4)
     assert cleaning.state is SUCCEEDED
     assert scheduler.stop_reason is StopReason.CRITICAL
+
+
+def test_a_clean_up_job_cancelled_in_its_backoff_keeps_nobody_waiting(
+    virtual: Virtual,
+) -> None:
+    critical = bad()
+    clean = Job(
+        fail_now,
+        required=critical,
+        run_if="failed",
+        retry=Retry(1, first=60, jitter=False),
+    )
+
+    async def watch() -> None:
+        await anyio.sleep(2)
+        clean.cancel()
+        await anyio.sleep_forever()
+
+    unreached = Job(nap, required=critical)
+    jobs = [critical, clean, Job(watch, forever=True), unreached]
+    scheduler = Scheduler(*jobs, cleanup_timeout=None)
+    assert virtual(timed, scheduler) == (False, 2)
 
 
 def test_a_forever_job_is_no_clean_up_job(virtual: Virtual) -> None:

@@ -186,6 +186,9 @@ def _settle_each(
             # The job does not run, so it cannot fail with it.
             text = f"on_settled of {job.label!r} raised {one_line_error(error)}"
             run.stop_with_error(error, job, text)
+    if run.open_crew.is_clean_up:
+        # It may have waited for the backoff of one of them.
+        run.wake()
     run.open_crew.ensure_searcher()
 
 
