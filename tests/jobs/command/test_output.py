@@ -30,6 +30,7 @@ from trioflow import (
     Scheduler,
     ThreadJob,
 )
+from trioflow import _posix as posix
 from trioflow.jobs.command import _output_sinks, _streams
 from trioflow.jobs.command._output_sinks import LineSink, OutputSpool
 from trioflow.jobs.posix import _guard
@@ -354,6 +355,23 @@ def test_on_line_is_called_while_the_command_runs(backend: str) -> None:
         sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel()),
     )
     assert job.state is JobState.CANCELLED
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has larger pipes")
+def test_all_lines_arrive_though_the_program_has_made_its_pipe_larger(
+    backend: str,
+) -> None:
+    def add(job: CommandJob, line: str) -> None:
+        if not lines:
+            # All of the output is in the pipe.
+            posix.has_exited(job.pid or 0, waits=True)
+        lines.append(line)
+
+    lines: list[str] = []
+    set_pipe_size = 1031
+    code = f"import fcntl; fcntl.fcntl(1, {set_pipe_size}, 1 << 20); print('line\\n' * 100_000, end='')"
+    run(backend, python(code, on_line=add))
+    assert lines == ["line"] * 100_000
 
 
 def test_on_line_and_capture_can_be_combined(backend: str) -> None:

@@ -314,6 +314,16 @@ class PipeReader:
                 break
         return True
 
+    def read_rest(self) -> None:
+        """Forward the data that the pipe has now. A program may have made the pipe larger."""
+        request = posix.termios.FIONREAD
+        answer = posix.fcntl.ioctl(self.descriptor, request, bytes(4))
+        size = int.from_bytes(answer, sys.byteorder)
+        while size > 0:
+            data = os.read(self.descriptor, min(size, self._max_bytes))
+            self._call_sinks("write", data)
+            size -= len(data)
+
     def finish(self) -> None:
         os.close(self.descriptor)
         self._call_sinks("finish")
@@ -429,7 +439,7 @@ class OutputPipes:
     def close(self) -> None:
         """Read the remaining data from the pipes, and close them, even if a process still holds a write end."""
         for reader in tuple(self._readers):
-            reader.read()
+            reader.read_rest()
             self._close_reader(reader)
         if self._selector is not None:
             self._selector.close()
