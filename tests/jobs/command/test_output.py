@@ -454,6 +454,17 @@ def test_tagged_lines_are_printed_whole(
     assert capsys.readouterr() == ("one: a\none: b\n", "2> c\n")
 
 
+def test_tagged_lines_have_escapes_for_what_the_stream_cannot_encode(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A character that standard output lacks does not fail the command, which has written it."""
+    data = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(data, encoding="ascii"))
+    run(backend, sh("printf 'caf\\303\\251'", label="é", tag=True))
+    sys.stdout.flush()
+    assert data.getvalue() == b"\\xe9: caf\\xe9\n"
+
+
 @pytest.mark.parametrize("tag", [True, "{label}: "])
 def test_a_tag_escapes_control_characters(
     backend: str, capsys: pytest.CaptureFixture[str], tag: bool | str

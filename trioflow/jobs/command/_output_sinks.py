@@ -289,13 +289,13 @@ def stream_sink(file: Any, *, flush_each_write: bool = False) -> OutputSink:
     """Return the sink for an open file. If a monitor draws on its stream, the sink prints lines above the picture."""
     if not getattr(file, "has_picture", None):
         return FileSink(file, flush_each_write=flush_each_write)
-    # Characters that the stream cannot encode are escaped.
-    encoding = file.encoding or "utf-8"
-    return LineSink(
-        lambda line: file.write(
-            line.encode(encoding, "backslashreplace").decode(encoding) + "\n"
-        )
-    )
+    return LineSink(lambda line: file.write(_encodable(line, file) + "\n"))
+
+
+def _encodable(text: str, file: Any) -> str:
+    """Return a text with the characters escaped that the encoding of a file lacks."""
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def file_size(path: str | bytes | os.PathLike[Any]) -> int:
@@ -376,7 +376,10 @@ def make_line_sinks(
     if on_line is not None:
         sinks = [LineSink(on_line)]
     if tag is not None:
-        sinks.append(
-            LineSink(lambda line: print(tag() + line, file=getattr(sys, name)))
-        )
+
+        def print_line(line: str) -> None:
+            file = getattr(sys, name)
+            print(_encodable(tag() + line, file), file=file)
+
+        sinks.append(LineSink(print_line))
     return sinks
