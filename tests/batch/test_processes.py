@@ -233,10 +233,14 @@ def test_a_broken_pipe_ends_a_batch_as_a_drain_with_exit_code_141(
     ]
 
 
-def test_full_disk_at_standard_output_ends_a_batch_with_an_error() -> None:
+@pytest.mark.parametrize("options", [[], ["--line-buffer", "--retries", "0"]])
+def test_full_disk_at_standard_output_ends_a_batch_with_an_error(
+    options: list[str],
+) -> None:
+    """It is no failure of the command, which runs once."""
     with (
         open("/dev/full", "wb") as full,
-        running("echo", ":::", "a", stdout=full) as process,
+        running(*options, "echo", ":::", "a", stdout=full) as process,
     ):
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (

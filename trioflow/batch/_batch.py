@@ -251,7 +251,7 @@ class Batch:
             handle_signals: as for `Scheduler.run`.
 
         Raises:
-            BaseException: an error ended the batch: a BatchError, a JournalError, or an OSError of an output stream.
+            BaseException: an error ended the batch: a BatchError or a JournalError.
 
         """
         try:

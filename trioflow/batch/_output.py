@@ -22,6 +22,7 @@ import anyio.lowlevel
 from .. import _posix as posix
 from ..jobs.command._output_sinks import OutputSpool
 from ..jobs.posix._files import write_all
+from . import BatchError
 
 MAX_BYTES_IN_MEMORY: Final = 16 << 20
 """The maximum number of bytes of unprinted output, of all commands together, to keep in memory."""
@@ -66,6 +67,12 @@ class StdStream:
             await anyio.wait_writable(self._descriptor)
 
     def write_blocking(self, data: bytes) -> None:
+        """Write data, and wait for a slow reader.
+
+        Raises:
+            BatchError: the stream cannot be written. This is no failure of the command whose output it is.
+
+        """
         if self._stream is None or self.is_broken:
             # None: the program was started without this stream.
             return
@@ -78,6 +85,9 @@ class StdStream:
         except BrokenPipeError:
             self.is_broken = True
             self.on_broken()
+        except OSError as error:
+            problem = error.strerror or error
+            raise BatchError(f"cannot write the output: {problem}") from None
 
 
 def _find_descriptor(stream: Any) -> int | None:
@@ -263,7 +273,8 @@ class Printer:
             data: whole lines.
 
         Raises:
-            OSError: the stream or a temporary file cannot be written.
+            BatchError: the stream cannot be written.
+            OSError: a temporary file cannot be written.
 
         """
         if not data:
@@ -281,7 +292,7 @@ class Printer:
         If outputs are printed in order, print each output whose lower numbers have all been printed.
 
         Raises:
-            OSError: a stream cannot be written.
+            BatchError: a stream cannot be written.
 
         """
         async with self._lock:
