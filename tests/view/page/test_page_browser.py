@@ -779,6 +779,34 @@ def test_a_page_asks_again_after_a_request_that_failed(
         until(browser, lambda: text(browser, "#answer") == "")
 
 
+def test_a_graph_is_asked_for_again_after_a_request_that_failed(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_down = threading.Event()
+    is_down.set()
+    requested_name = PageHandler._requested_name
+
+    def answer(handler: PageHandler) -> str:
+        name = requested_name(handler)
+        if name.startswith("graph") and is_down.is_set():
+            failed.set()
+            raise ConnectionResetError
+        return name
+
+    failed = threading.Event()
+    monkeypatch.setattr(PageHandler, "_requested_name", answer)
+    release = threading.Event()
+    with watched(
+        ThreadJob(release.wait, label="long"), Job(anyio.sleep_forever, label="other")
+    ) as server:
+        browser.driver.get(server.url)
+        assert failed.wait(PATIENCE)
+        row(browser, "long")
+        is_down.clear()
+        release.set()
+        until(browser, lambda: browser.all("#map .node.running"))
+
+
 def test_hostile_labels_are_text_in_every_part_of_a_page(browser: Browser) -> None:
     """In rows, in the graph, in the panel and in the windows, a label makes no element, attribute or link."""
     of_dot = '"]; x [URL="javascript:alert(1)"]; y [label="'

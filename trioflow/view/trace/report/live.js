@@ -389,8 +389,8 @@
     const card = map.querySelector(".card");
     card.hidden = !next.graph;
     if (next.graph && next.graph !== picture) {
-      picture = next.graph;
       const text = await (await fetch("graph")).text();
+      picture = next.graph;
       const own = document.importNode(new DOMParser().parseFromString(text, "image/svg+xml").documentElement, true);
       Object.assign(own, { role: "group", ariaLabel: "The graph of the jobs" });
       own.querySelectorAll(".node, .cluster").forEach((node) => (node.role = "button"));
