@@ -381,7 +381,7 @@ def test_as_settled_waits_for_what_an_ending_run_still_starts_and_for_nothing_el
     async def report() -> None:
         if word == "drain":
             scheduler.drain()
-        await collect(scheduler, found)
+        found.extend(await collect(scheduler))
 
     if word == "drain":
         first, rest = sleeper(1), [Job(report)]
