@@ -255,8 +255,8 @@ class Reopening(Part):
                 self._is_working = True
                 self._take_back(asked)
                 self._is_working = False
-        if run.ends.depth:
-            # Before the loop, because it may be a job that is scheduled now which uses a success.
+        if run.ends.depth and any(asked.again is not None for asked in tries):
+            # Before the loop, because what uses a success may be scheduled now.
             run.ends.follow(self._work)
         elif is_told:
             run.call_in_loop(self._work)
