@@ -650,6 +650,9 @@ class ModelLeaf(ModelJob):
         self.show_life()
         if self.given:
             self.world.doubt("an answer takes no time")
+        elif self.plan.answer:
+            # What asks again has no answer before.
+            self.world.stored.pop(self.name, None)
         self.go_on()
 
     given = False  # an answer
