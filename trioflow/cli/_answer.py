@@ -270,12 +270,12 @@ def find_question(files: QuestionFiles, name: str) -> Question | None:
     question: Question | None = files.read("question", name)
     if question is not None:
         return question
-    questions = [*files.read_all("question")]
-    for question in questions:
+    questions: list[Question] = [*files.read_all("question")]
+    for each in questions:
         # No other path is printed so.
-        if printable(question.path) == name:
-            return question
-    matches = [question for question in questions if question.label == name]
+        if printable(each.path) == name:
+            return each
+    matches = [each for each in questions if each.label == name]
     return matches[0] if len(matches) == 1 and matches[0].is_sole else None
 
 

@@ -137,7 +137,7 @@ def await_chain(coroutine: object) -> Iterator[tuple[FrameType, int]]:
         if isinstance(coroutine, CoroutineType):
             frame = coroutine.cr_frame
             inner = None if coroutine.cr_running else coroutine.cr_await
-            awaiting = coroutine
+            awaiting = cast(Any, coroutine)
         elif isinstance(coroutine, GeneratorType):
             frame = coroutine.gi_frame
             inner = None
