@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -442,6 +443,51 @@ def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> Non
         anyio.run(program, backend=backend)
     assert Path(name).exists()
     assert not any(".partial" in found for found in os.listdir())
+
+
+@pytest.mark.parametrize("place", ["alone", "in groups"])
+def test_a_file_stays_whose_job_is_dropped_as_another_changes_it(
+    backend: str, place: str
+) -> None:
+    """The job was known by a reference to it, which the run drops: what it had made counted as nobody's."""
+
+    async def make() -> None:
+        put("out", "the whole")
+        is_made.set()
+        await is_begun.wait()
+
+    async def change() -> None:
+        is_begun.set()
+        await is_dropped.wait()
+        put("out", "two")
+        raise OSError
+
+    def placed(job: Any) -> Any:
+        return Scheduler(job) if place == "in groups" else job
+
+    async def program() -> None:
+        nonlocal is_made, is_begun, is_dropped
+        is_made, is_begun, is_dropped = anyio.Event(), anyio.Event(), anyio.Event()
+        async with Scheduler(keep_jobs=False, log=False) as scheduler:
+            making = Job(make, writes="out")
+            made = scheduler.add(placed(making))
+            await is_made.wait()
+            changed = Job(change, writes="out", log=False, retry=1)
+            scheduler.add(placed(changed))
+            await made
+            references.append(weakref.ref(making))
+            del made, making
+            gc.collect()
+            is_dropped.set()
+
+    is_made: Any = None
+    is_begun: Any = None
+    is_dropped: Any = None
+    references: list[weakref.ref[Job[Any]]] = []
+    with pytest.raises(ExceptionGroup):
+        anyio.run(program, backend=backend)
+    assert [reference() for reference in references] == [None]
+    assert (os.listdir(), Path("out").read_text()) == (["out"], "two")
 
 
 def test_only_the_last_files_of_dropped_jobs_are_known(

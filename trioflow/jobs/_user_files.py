@@ -26,7 +26,7 @@ import threading
 import time
 import weakref
 from collections.abc import Awaitable, Callable, Collection, Iterable
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, NamedTuple, cast
 
 from .. import _posix as posix
 from .._core.base._text_forms import join_names, name_in_errors, shown_value
@@ -52,6 +52,25 @@ _claimed: Final = weakref.WeakValueDictionary[str, Any]()
 """For each path that a job writes, or that is a journal's, where links lead, the job or the journal's session."""
 
 
+class WritingRun:
+    """A run whose jobs write files, told apart from other runs of its scheduler.
+
+    Args:
+        scheduler: the outermost scheduler of the run.
+
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self._scheduler: Final = weakref.ref(scheduler)
+        self._run: Final = last_run(scheduler)
+
+    def is_in_progress(self) -> bool:
+        scheduler = self._scheduler()
+        if scheduler is None or not scheduler.is_running():
+            return False
+        return last_run(scheduler) is self._run
+
+
 class MadeFiles(dict[str, None]):
     """The last files that jobs of a run write which it drops when they have settled (`keep_jobs=False`).
 
@@ -62,7 +81,16 @@ class MadeFiles(dict[str, None]):
 
     def __init__(self, scheduler: Any) -> None:
         super().__init__()
-        self.run: Final = last_run(scheduler)
+        self.run: Final = WritingRun(scheduler)
+
+
+class Writer(NamedTuple):
+    """Who writes a file in a run in progress."""
+
+    owner: object
+    """The job, or a journal's session, or None for a job that its run has dropped."""
+    still_counts: Callable[[], object]
+    """Return what is true while that run is in progress: longer than the job is there, if its run drops it."""
 
 
 _made: Final = weakref.WeakKeyDictionary[Any, MadeFiles]()
@@ -73,35 +101,36 @@ MAX_MADE_FILES: Final = 10_000
 """How many of them are known for each run: who changes a file in place comes soon after who makes it."""
 _partial_files: Final = weakref.WeakKeyDictionary[Any, dict[str, Snapshot]]()
 """For each job, the entries that it has made and set aside in this run, as they were then."""
-_taken_over: Final = weakref.WeakKeyDictionary[
-    Any, weakref.WeakValueDictionary[str, Any]
-]()
-"""For each job, the files that another job has written before, with that job: the job changes them in place."""
+_taken_over: Final = weakref.WeakKeyDictionary[Any, dict[str, Callable[[], object]]]()
+"""For each job, the files that another job has written before, with whether that still counts: the job changes them in
+place."""
 
 
-def _writer(place: str) -> Any:
-    """Return the job that writes a file in a run in progress, or what stands for one that was dropped, or None."""
-    owner = _if_it_runs(_claimed.get(place))
-    if owner is not None:
-        return owner
-    for reference in _made.keyrefs():
-        scheduler = reference()
-        if scheduler is None or not scheduler.is_running():
-            continue
-        made = _made[scheduler]
-        if place in made and made.run is last_run(scheduler):
-            return made
+def _writer(place: str) -> Writer | None:
+    """Return who writes a file in a run in progress, or None."""
+    owner = _claimed.get(place)
+    if isinstance(owner, AbstractJob):
+        run = _writing_run(cast(Any, owner))
+        if run is not None:
+            return Writer(cast(Any, owner), run.is_in_progress)
+    elif owner is not None:
+        return Writer(owner, weakref.ref(owner))
+    with _making:
+        dropped = [*_made.values()]
+    for made in dropped:
+        if place in made and made.run.is_in_progress():
+            return Writer(None, made.run.is_in_progress)
     return None
 
 
-def _if_it_runs(owner: Any) -> Any:
-    """Return a writer, unless it is a job whose run has ended. Earlier runs of a scheduler do not count."""
-    if not isinstance(owner, AbstractJob):
-        return owner
-    job = cast(Any, owner)
-    has_begun = job.attempts or throttled_attempts(job)
+def _writing_run(job: Any) -> WritingRun | None:
+    """Return the run in progress in which a job has begun, or None. Earlier runs of its scheduler do not count."""
+    if not job.attempts and not throttled_attempts(job):
+        return None
     outermost = [job, *enclosing_schedulers(job)][-1]
-    return job if has_begun and outermost.is_running() else None
+    if not outermost.is_running():
+        return None
+    return WritingRun(outermost)
 
 
 def claim(owner: object, paths: Iterable[Any]) -> None:
@@ -112,7 +141,7 @@ def claim(owner: object, paths: Iterable[Any]) -> None:
         if _claimed.get(place) is not owner:
             writer = _writer(place)
         if writer is not None:
-            _taken_over.setdefault(owner, weakref.WeakValueDictionary())[place] = writer
+            _taken_over.setdefault(owner, {})[place] = writer.still_counts
         _claimed[place] = owner
     if isinstance(owner, AbstractJob):
         _note_made(cast(Any, owner), places)
@@ -125,7 +154,7 @@ def _note_made(job: AbstractJob[Any], places: Iterable[str]) -> None:
         return
     with _making:
         made = _made.get(around[-1])
-        if made is None or made.run is not last_run(around[-1]):
+        if made is None or not made.run.is_in_progress():
             made = _made[around[-1]] = MadeFiles(around[-1])
         for place in places:
             made.pop(place, None)
@@ -255,7 +284,9 @@ def set_aside(
         return ""
 
     def is_foreign(entry: str) -> bool:
-        return entry in others or _writer(entry) not in (None, job)
+        writer = _writer(entry)
+        is_of_another = writer is not None and writer.owner is not job
+        return entry in others or is_of_another
 
     def holds_foreign(directory: str) -> bool:
         with _making:
@@ -268,8 +299,9 @@ def set_aside(
 
     def was_begun_anew(entry: str) -> bool:
         is_own = entry == place and not is_foreign(entry)
-        taken_over = _taken_over.get(job) or weakref.WeakValueDictionary[str, Any]()
-        if not is_own or _if_it_runs(taken_over.get(entry)) is not None:
+        still_counts = _taken_over.get(job, {}).get(entry)
+        is_of_another = still_counts is not None and still_counts()
+        if not is_own or is_of_another:
             return False
         stamp = before[entry]
         return bool(stamp) and os.lstat(entry).st_size < stamp[1]
