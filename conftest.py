@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -77,13 +78,20 @@ def run_function(
     )
 
 
+def in_a_folder(namespace: dict[str, Any]) -> None:
+    """Let a page make its temporary files and folders in one that is removed after it."""
+    folder = patches.enter_context(tempfile.TemporaryDirectory())
+    patches.enter_context(mock.patch.object(tempfile, "tempdir", folder))
+
+
 def in_virtual_time(namespace: dict[str, Any]) -> None:
     """Let what a page runs take no time, and run on both backends: the page itself shows only what users write."""
+    in_a_folder(namespace)
     patches.enter_context(mock.patch.object(trioflow.Scheduler, "run", run_scheduler))
     patches.enter_context(mock.patch.object(anyio, "run", run_function))
 
 
-def in_real_time(namespace: dict[str, Any]) -> None:
+def as_before(namespace: dict[str, Any]) -> None:
     patches.close()
 
 
@@ -104,9 +112,11 @@ pages = Sybil(
     parsers=blocks,
     patterns=["docs/*.md", "docs/*/*.md"],
     excludes=[*VIRTUAL, *SESSIONS_OF_DOCS],
+    setup=in_a_folder,
+    teardown=as_before,
 )
 virtual_pages = Sybil(
-    parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=in_real_time
+    parsers=blocks, patterns=VIRTUAL, setup=in_virtual_time, teardown=as_before
 )
 
 
@@ -137,7 +147,7 @@ docstrings = Sybil(
 listings = Sybil(
     patterns=LISTINGS,
     setup=public_names_in_virtual_time,
-    teardown=in_real_time,
+    teardown=as_before,
     **in_python,
 )
 collect_examples = SybilCollection(
