@@ -12,7 +12,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import pytest
-from trioflow import Answer, First, Job, Scheduler
+from trioflow import Answer, First, Job, Scheduler, current_scheduler
 from trioflow._check import findings
 from trioflow._core.words._job_queries import question_of
 from trioflow.cli import _answer
@@ -726,6 +726,28 @@ def test_an_answer_waits_until_its_job_can_ask(
     assert not any(job.is_succeeded() for job in group)
     (group,) = ran(virtual, build)
     assert [job.result() for job in group] == [None, "yes"]
+    assert left(file) == []
+
+
+def test_an_answer_waits_while_the_job_that_adds_its_question_fails(
+    virtual: Virtual, file: Path
+) -> None:
+    """It was removed by the run in which that job failed, which had no such question, and asked again by the next."""
+    fails = [False, True, False]
+
+    async def letter() -> Any:
+        if fails.pop(0):
+            raise OSError
+        return await current_scheduler().add(Answer("send?", label="approve"))
+
+    def build() -> Scheduler:
+        return Scheduler(Job(letter, label="letter", save=None), journal=file)
+
+    ran(virtual, build)
+    assert asked(file, "approve", "yes")
+    assert ran(virtual, build).stop_reason == "failed"
+    first, *_ = ran(virtual, build)
+    assert first.result() == "yes"
     assert left(file) == []
 
 

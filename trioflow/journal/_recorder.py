@@ -35,7 +35,7 @@ from collections.abc import (
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .._core.base._logger import warn
-from .._core.base._states import RAN_TO_END
+from .._core.base._states import COMPLETED
 from .._core.base._text_forms import MAX_NAMED_JOBS
 from .._core.job import _function
 from .._core.job._ancestors import enclosing_schedulers
@@ -591,7 +591,8 @@ class Recorder:
             self._tally_outcome(job)
         self.commit()
         has_all_jobs = not _job_queries.is_cut(scheduler)
-        if has_all_jobs and outcome in {reason.name for reason in RAN_TO_END}:
+        if has_all_jobs and outcome == COMPLETED.name:
+            # Otherwise, the job that failed may be the one that adds what asks.
             self.questions.discard_unasked(self._paths_to_be_asked())
         began, ended = _run_view.run_times(scheduler) or (0.0, None)
         seconds = 0.0
