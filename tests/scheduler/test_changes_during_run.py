@@ -67,7 +67,7 @@ def test_a_ready_job_that_gets_a_requirement_before_it_is_scheduled_waits_for_it
     watch = hooked(job_scheduled=require)
     jobs: list[Any] = [required, ready]
     if is_in_first:
-        jobs = [First(required, ready, stagger=1, enough=2)]
+        jobs = [First(required, ready, stagger=1)]
         watch = hooked(job_started=require)
     scheduler = Scheduler(jobs)
     assert virtual(lambda: scheduler.co_run(instruments=[watch]))

@@ -262,6 +262,23 @@ def test_a_job_that_is_added_to_a_first_has_its_turn_in_time(
     assert (late.started_at, first.finished_at) == (max(after, 3), max(after, 3) + 1)
 
 
+@pytest.mark.parametrize("stagger", [1, math.inf, None])
+def test_a_job_that_another_requires_since_the_first_began_does_not_compete(
+    virtual: Virtual, stagger: float | None
+) -> None:
+    """Its success decided, or it waited for the turn of the other, which waited for it, so that the run stood still."""
+    user, needed, gate = Job(nap, 1), Job(nap, 2), Job(nap, 1)
+    jobs = [Job(fail, 9), user, needed]
+    if stagger is None:
+        user.requires(gate)
+        jobs.append(gate)
+    first = First(*jobs, stagger=stagger)
+    mend = Job(later, 0.5, lambda: user.requires(needed))
+    assert virtual(Scheduler(first, mend).co_run)
+    times = needed.started_at, user.started_at, first.finished_at
+    assert times == {1: (1, 3, 4), math.inf: (9, 11, 12), None: (0, 2, 3)}[stagger]
+
+
 @pytest.mark.parametrize("word", ["of the job", "of the First"])
 def test_a_first_tried_again_has_its_results_in_the_order_they_came(
     virtual: Virtual, word: str

@@ -785,6 +785,8 @@ class AbstractJob(Generic[T]):
             if order_only:
                 flags |= _requirements.ORDER_ONLY
             self._required = _requirements.add_flags(self._required, jobs, flags)
+        if scheduler is not None and scheduler._run is not None:
+            scheduler._run.tell_parts()
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AnyJob]:

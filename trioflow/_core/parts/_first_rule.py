@@ -161,7 +161,7 @@ class FirstRule(Part, Instrument):
     # ---- turns
 
     def on_added(self) -> None:
-        """Find the competitors, at the start and when jobs were added, and assign a turn to each member. O(V + E)."""
+        """Find the competitors, at the start and when the graph has changed, and give each member a turn. O(V + E)."""
         members = self._run.members
         requirements = {job: members.all_requirements(job) for job in members.jobs}
         self._competitors = dict.fromkeys(members.competitors(requirements))

@@ -299,7 +299,7 @@ class Part:
         """The run enters the phase LINKING or RUNNING, or, for STOPPING, its ending."""
 
     def on_added(self) -> None:
-        """Jobs have been added to the running scheduler, and linked."""
+        """Jobs of the running scheduler have been added and linked, are tried again, or have got requirements."""
 
     def may_start(self, job: AbstractJob[Any]) -> bool:
         """Return whether a job without open requirements may be scheduled. Otherwise, the part schedules it later."""

@@ -338,8 +338,7 @@ class Reopening(Part):
     def tell_readers(self, jobs: list[AnyJob]) -> None:
         """Tell those who wait for the ends of members that some of these are IDLE again."""
         self._run.scheduler._extend_settled_iterators(jobs)
-        for part in self._run.parts:
-            part.on_added()
+        self._run.tell_parts()
 
     def make_ready(self, jobs: Iterable[AnyJob]) -> None:
         for job in jobs:

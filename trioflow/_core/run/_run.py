@@ -857,11 +857,15 @@ class Run:
             self.counts.add(job)
             _requirement_counts.link(job, self.members.all_requirements(job))
             _requirement_counts.count_consumer(job)
-        for part in self.parts:
-            part.on_added()
+        self.tell_parts()
         if self.journal_writer is not None:
             self.journal_writer.on_jobs_added()
         self.ends.follow(partial(self._begin_added, jobs))
+
+    def tell_parts(self) -> None:
+        """Tell the parts that members were added, or tried again, or got requirements."""
+        for part in self.parts:
+            part.on_added()
 
     def _begin_added(self, jobs: list[AnyJob]) -> None:
         """Tell of jobs that were added and linked, and make those without open requirements ready."""
