@@ -28,7 +28,7 @@ from trioflow import (
 from trioflow.abc import HashOnly, Work
 from trioflow.graph import keep_only
 from trioflow.journal._store import JournalStore, StoredJob, checksum
-from ..bodies import fail_now
+from ..bodies import fail_now, nothing
 from ..cli import command_line
 from ..pythons import python
 
@@ -1139,6 +1139,35 @@ def test_no_file_is_changed_twice_after_a_job_between_its_writers(
             patched.setitem(globals(), "BROKEN", ["not today"])
         assert run(word, mark) == (f"built {mark}", every)
     assert run(word, mark) == (f"built {mark}", [])
+
+
+@pytest.mark.parametrize(
+    ("lint", "strip"),
+    [
+        ({"critical": False}, {}),
+        ({}, {"run_if": "settled"}),
+        ({}, {"run_if": "failed"}),
+        ({"run_if": "failed"}, {}),
+    ],
+)
+def test_a_file_that_two_jobs_change_is_as_it_was_whatever_a_tolerated_job_has_done(
+    place: Path, backend: Any, lint: Any, strip: Any
+) -> None:
+    """If one beside them had failed, or was skipped, before the first was looked up, both ran again in each run."""
+    for is_again in (False, True):
+        begin = Job(nothing, label="begin")
+        linted = Job(fail_now, label="lint", required=begin, **lint)
+        files: Any = {"writes": [place / "out"]}
+        build = Job(write_line, "a", True, place / "out", label="build", **files)
+        build.requires(begin).requires(linted, settled=True)
+        mark = Job(
+            write_line, "b", False, place / "out", label="mark", **files, **strip
+        )
+        mark.requires(build, linted)
+        scheduler = Scheduler(begin, linted, build, mark)
+        scheduler.run(backend=backend, journal=place / "run.db")
+        assert [build.restored, mark.restored] == [is_again, is_again]
+        assert (place / "out").read_text() == "a\nb\n"
 
 
 @pytest.mark.parametrize("change", ["alike", "blocked"])

@@ -33,6 +33,8 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.base._graph_algorithms import reachable, topological_order
+from .._core.base._states import JobState
+from .._core.job import _requirements
 from .._core.job._job import AbstractJob, Restoration
 from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
@@ -159,13 +161,15 @@ def _open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     return [each for each in job.required if not each.is_settled()]
 
 
-def _may_be_blocked(job: AbstractJob[Any]) -> bool:
-    """Return whether a requirement that has not succeeded may block or skip a job, whatever its `key=` leaves out."""
-    settled_only = _job_queries.settled_only_for(job)
-    for each in job.required:
-        if each.is_settled() and not each.is_succeeded() and each not in settled_only:
-            return True
-    return False
+def _is_kept_from_running(job: AbstractJob[Any]) -> bool:
+    """Return whether a job would not run if all succeed that it waits for, whatever its `key=` leaves out."""
+    settled = [each for each in job.required if each.is_settled()]
+    if job.run_if == "failed" and not any(map(_requirements.has_failed, settled)):
+        return True
+    inputs = _job_queries.inputs_of(job)
+    stops = [each for each in inputs if each.state is JobState.SKIPPED]
+    stops += _requirements.blocking_requirements(job)
+    return any(each in settled for each in stops)
 
 
 class InThought:
@@ -207,7 +211,7 @@ class InThought:
             return False
         if job in self._paths.interchangeable:
             return False
-        if job is not self._first and _may_be_blocked(job):
+        if job is not self._first and _is_kept_from_running(job):
             return False
         work = describe_work(job)
         if work is not None:

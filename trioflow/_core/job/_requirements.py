@@ -215,11 +215,7 @@ def decide(job: AnyJob) -> tuple[JobState, _errors.Failure | None]:
     if run_if == "failed" and not any(map(has_failed, job._required)):
         return SKIPPED, None
     inputs = job._inputs
-    failed: list[AnyJob] = []
-    for other in essential_requirements(job):
-        if has_failed(other):
-            if other in inputs or other._criticality() is not False:
-                failed.append(other)
+    failed = blocking_requirements(job)
     if failed:
         error = _requirement_failed_error(job, min(failed, key=_settle_position))
         is_from_cancel = all(map(_was_cancelled, failed))
@@ -229,6 +225,16 @@ def decide(job: AnyJob) -> tuple[JobState, _errors.Failure | None]:
     if any(each in inputs for each in skipped) or (run_if == "succeeded" and is_all):
         return SKIPPED, None
     return MAY_RUN
+
+
+def blocking_requirements(job: AnyJob) -> list[AnyJob]:
+    """Return the requirements that block a job, because they have failed, and are not tolerated, or are inputs."""
+    failed: list[AnyJob] = []
+    for other in essential_requirements(job):
+        if has_failed(other):
+            if other in job._inputs or other._criticality() is not False:
+                failed.append(other)
+    return failed
 
 
 def essential_requirements(job: AnyJob) -> Collection[AnyJob]:
