@@ -401,6 +401,20 @@ def test_any_number_of_files_with_long_names_are_copied(
     assert sorted(os.listdir(target)) == names
 
 
+def test_any_number_of_files_with_quotation_marks_in_their_names_are_copied(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
+    """Each of these takes 20 bytes in a command for a node, which then was too long."""
+    (tmp_path / "source").mkdir()
+    names = [f"{number}{20 * chr(39)}" for number in range(200)]
+    for name in names:
+        (tmp_path / "source" / name).touch()
+    sources = [tmp_path / "source" / name for name in names]
+    push = SshJob(local.node(), Push(*sources, to=f"{tmp_path}/there/"))
+    assert Scheduler(push).run(backend=backend)
+    assert sorted(os.listdir(tmp_path / "there")) == sorted(names)
+
+
 def test_a_tree_that_is_too_deep_for_sftp_is_not_copied_in_part(
     server: Server, tmp_path: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import posixpath
 import shutil
@@ -25,10 +24,9 @@ from . import _ssh_errors, _steps
 from ._connections import Connections
 from ._node_session import NodeSession, Stdio
 from ._transport import Get, MakeDirectory, Operation, Put
+from ._wrapper import portions
 
 INCOMPLETE_PREFIX: Final = ".trioflow-"
-BYTES_AT_ONCE: Final = 60_000
-"""How many bytes of names a command gives to copies: a command line for a node may not be longer than 128 KiB."""
 
 
 async def push(
@@ -168,16 +166,8 @@ def _claim_places(places: Sequence[str], session: NodeSession) -> None:
 
 def _placing_commands(copies: Sequence[tuple[str, str, str]]) -> Iterator[list[str]]:
     """Yield commands that give complete copies their places: for each its temporary path, its target, and its name."""
-    longest = max((len(os.fsencode("".join(copy))) for copy in copies), default=1)
-    count = BYTES_AT_ONCE // longest
-    for start in range(0, len(copies), count):
-        yield [
-            "/bin/sh",
-            "-c",
-            PLACE_SCRIPT,
-            "trioflow",
-            *itertools.chain(*copies[start : start + count]),
-        ]
+    for words in portions(copies):
+        yield ["/bin/sh", "-c", PLACE_SCRIPT, "trioflow", *words]
 
 
 @contextlib.asynccontextmanager

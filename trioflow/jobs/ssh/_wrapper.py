@@ -27,7 +27,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -175,6 +175,22 @@ def port_script(host: str, number: int) -> str:
     return f"h={_quote_words([host])} q={number}; {_PORT_SCRIPT}"
 
 
+def portions(items: Iterable[Sequence[str]]) -> Iterator[list[str]]:
+    """Yield the words of the items, of as many items at once as a command line for a node has room for."""
+    words: list[str] = []
+    total = 0
+    for item in items:
+        size = len(os.fsencode(_escape(_quote_words(item)))) + 1
+        if words and total + size > MAX_PORTION_BYTES:
+            yield words
+            words = []
+            total = 0
+        words += item
+        total += size
+    if words:
+        yield words
+
+
 def _quote_words(words: Iterable[str]) -> str:
     return " ".join("'{}'".format(word.replace("'", "'\\''")) for word in words)
 
@@ -281,12 +297,16 @@ def _encode_words(words: Sequence[str]) -> str:
     """
     if not any(map(_UNSAFE_PATTERN.search, words)):
         return _quote_words(("", *words))
-    encoded = _UNSAFE_PATTERN.sub(
-        lambda match: f"\\0{ord(match[0]):03o}", f"set -- {_quote_words(words)}"
-    )
-    return f"'{encoded}'"
+    return f"'{_escape(f'set -- {_quote_words(words)}')}'"
 
 
+def _escape(text: str) -> str:
+    return _UNSAFE_PATTERN.sub(lambda match: f"\\0{ord(match[0]):03o}", text)
+
+
+MAX_PORTION_BYTES: Final = 100_000
+"""How many bytes the words of a portion take, as they are sent: a command line for a node may not be longer than 128
+KiB."""
 MAX_REPORT_BYTES: Final = 256
 """The maximum length of a line of the report, after its mark. The times of a thousand years take a hundred bytes."""
 MAX_CPUS: Final = 4096
