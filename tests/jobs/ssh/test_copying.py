@@ -415,6 +415,21 @@ def test_any_number_of_files_with_quotation_marks_in_their_names_are_copied(
     assert sorted(os.listdir(tmp_path / "there")) == sorted(names)
 
 
+def test_nothing_is_left_of_many_files_that_cannot_be_copied(
+    backend: str, local: LocalConnection, tmp_path: Path
+) -> None:
+    """The command that removes what is incomplete was too long for a node, and so it stayed there."""
+    (tmp_path / "source").mkdir()
+    sources = [tmp_path / "source" / str(number) for number in range(200)]
+    for source in sources:
+        source.touch()
+    target = tmp_path.joinpath(*[200 * "d"] * 4)
+    (target / "0" / "0").mkdir(parents=True)
+    push = SshJob(local.node(), Push(*sources, to=f"{target}/"))
+    assert not Scheduler(push).run(backend=backend)
+    assert os.listdir(target) == ["0"]
+
+
 def test_a_tree_that_is_too_deep_for_sftp_is_not_copied_in_part(
     server: Server, tmp_path: Path
 ) -> None:

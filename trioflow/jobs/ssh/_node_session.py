@@ -205,16 +205,19 @@ class NodeSession:
         connection = self.connection
         if not connection.is_open():
             return False
-        removal = CommandJob(
-            connection.command("rm -rf -- " + shlex.join(paths)),
-            cwd=connection.directory,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            check=False,
-            terminate_grace=0.1,
-        )
         with anyio.move_on_after(2.0, shield=True), contextlib.suppress(Exception):
-            return (await removal.co_run()).returncode != LOST_SESSION_CODE
+            for words in _wrapper.portions([path] for path in paths):
+                removal = CommandJob(
+                    connection.command("rm -rf -- " + shlex.join(words)),
+                    cwd=connection.directory,
+                    stdout=DEVNULL,
+                    stderr=DEVNULL,
+                    check=False,
+                    terminate_grace=0.1,
+                )
+                if (await removal.co_run()).returncode == LOST_SESSION_CODE:
+                    return False
+            return True
         return False
 
     def redact(self, description: str) -> str:
