@@ -516,8 +516,7 @@ OPENERS = {
         batch._record_files.OutputDirectory.save batch._sources.LineSource.open
         cli._inspection.draw_graph cli._traces.report_run.write
         compat.asynciojobs.purescheduler.PureScheduler.export_as_dotfile
-        jobs.command._readiness.OutputLine._wait.read_new_lines
-        jobs.command._output_sinks.open_at_once jobs.command._output_sinks.file_tail
+        jobs.command._output_sinks._open_at_once jobs.command._output_sinks.open_unless_pipe
         jobs.command._streams.ProcessStreams._open_input
         jobs._user_files.open_output_file jobs.ssh._local_copier.put jobs.ssh._sftp_transfers.read_script
         jobs.ssh._sftp_transfers._copy_content journal._file_stamps.FileStamper._hash_of

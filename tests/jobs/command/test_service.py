@@ -87,7 +87,9 @@ def test_a_ready_line_may_be_a_regular_expression_and_may_go_to_a_file(
 def test_a_ready_line_is_not_searched_in_a_pipe_that_has_a_name(
     backend: Any, tmp_path: Path, unit: float
 ) -> None:
-    """To open it would stop the whole run, until a program writes to it."""
+    """To open it would stop the whole run, until a program writes to it.
+
+    A service that waited for its reader began, and was killed by SIGPIPE when it wrote."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
@@ -96,6 +98,10 @@ def test_a_ready_line_is_not_searched_in_a_pipe_that_has_a_name(
     )
     assert "was not ready" in with_notes(failed(service, backend))
     os.close(reader)
+    waiting = shell(
+        "echo x; exec sleep 60", ready=OutputLine("x"), stdout=pipe, timeout=unit
+    )
+    assert "was not ready" in with_notes(failed(waiting, backend))
 
 
 @pytest.mark.parametrize(

@@ -312,21 +312,27 @@ def file_tail(
 
     Bytes before position `start` are left out.
     """
-    with (
-        contextlib.suppress(OSError),
-        open(
-            os.devnull if may_wait_for_writer(path) else path,
-            "rb",
-            opener=open_at_once,
-        ) as file,
-    ):
+    with contextlib.suppress(OSError), open_unless_pipe(path) as file:
         file.seek(max(start, file.seek(0, os.SEEK_END) - size))
         return file.read(size)
     return None
 
 
-def open_at_once(path: str, flags: int) -> int:
-    """Be the `opener` of `open` that waits for no writer of a pipe, which a command may have put there just now."""
+def open_unless_pipe(path: str | bytes | os.PathLike[Any]) -> io.BufferedReader:
+    """Open a file for reading, or an empty one in place of a pipe.
+
+    A program that writes to the pipe would start when it is opened here, and be killed by SIGPIPE when it is closed.
+
+    Raises:
+        OSError: the file cannot be read.
+
+    """
+    name = os.devnull if may_wait_for_writer(path) else path
+    return open(name, "rb", opener=_open_at_once)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    # A command may have put a pipe there just now.
     return os.open(path, flags | posix.O_NONBLOCK)
 
 

@@ -25,7 +25,7 @@ from ..._core.base._text_forms import name_in_errors, short_repr, shown_value
 from ..._core.job._errors import JobTimeout
 from ...abc import RunHandle
 from . import _command_job, _result
-from ._output_sinks import open_at_once
+from ._output_sinks import open_unless_pipe
 
 MIN_POLL_INTERVAL: Final = 0.01
 MAX_POLL_INTERVAL: Final = 0.1
@@ -227,10 +227,7 @@ class OutputLine(Readiness):
 
         async def read_new_lines() -> str | None:
             for path, position in positions.items():
-                with (
-                    contextlib.suppress(OSError),
-                    open(path, "rb", opener=open_at_once) as file,  # noqa: ASYNC230 - a part of a file
-                ):
+                with contextlib.suppress(OSError), open_unless_pipe(path) as file:
                     file.seek(position)
                     *lines, rest = file.read(POLLED_BYTES).split(b"\n")
                     positions[path] += sum(len(line) + 1 for line in lines)
