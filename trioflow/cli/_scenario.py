@@ -638,6 +638,9 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
     for job in topological_order(level):
         required = abc.all_requirements(level, job)
         settled_only = {*_selection.settled_only_for(job)}
+        if job not in kept and job.run_if != "succeeded":
+            # Nothing but an input blocks it.
+            settled_only = {*required} - {*abc.inputs_of(job)}
         predecessors: dict[AnyMember, bool] = {}
         for requirement in required:
             is_settled_only = requirement in settled_only
@@ -646,7 +649,7 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
                 is_weak = lets_run or is_settled_only
                 predecessors[each] = is_weak and predecessors.get(each, True)
         if job not in kept:
-            if job.run_if != "succeeded" or abc.criticality(job) is False:
+            if abc.criticality(job) is False:
                 predecessors = dict.fromkeys(predecessors, True)
             substitutes[job] = predecessors
             continue
