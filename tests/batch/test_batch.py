@@ -436,6 +436,42 @@ def test_a_table_of_results_never_empties_a_file_of_others(name: str) -> None:
     assert "echo b" not in Path(name).read_text()
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        ["--needs", "unheard_of=1", "echo", ":::", "b"],
+        ["-S", "node[", "echo", ":::", "b"],
+        ["--results", "{.}.txt", "echo", ":::", "b", "b"],
+        ["--joblog", "no/log", "echo", ":::", "b"],
+    ],
+)
+def test_a_batch_that_is_refused_keeps_the_records_of_the_one_before(
+    refused: list[str],
+) -> None:
+    """A typing error in another option once emptied the job log and the table of hours."""
+    assert (
+        batch("--joblog", "log", "--results", "t.csv", "echo", ":::", "a").exit_code
+        == 0
+    )
+    before = [Path(name).read_bytes() for name in ("log", "t.csv")]
+    others = []
+    for option, name in (("--joblog", "log"), ("--results", "t.csv")):
+        if option not in refused:
+            others += [option, name]
+    assert batch(*others, *refused).exit_code == 255
+    assert [Path(name).read_bytes() for name in ("log", "t.csv")] == before
+
+
+def test_a_batch_without_arguments_begins_its_records_anew() -> None:
+    """With a journal, too."""
+    for options in ([], ["--journal", "run.db"]):
+        words = ["--joblog", "log", "--results", "t.jsonl", *options, "echo", ":::"]
+        assert batch(*words, "a").exit_code == 0
+        assert batch(*words).exit_code == 0
+        assert logged() == []
+        assert Path("t.jsonl").read_text() == ""
+
+
 def test_a_dry_run_runs_nothing() -> None:
     """`--dry-run` prints the lines with their replacements, and creates no file, not even the job log."""
     done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")

@@ -314,6 +314,7 @@ class Batch:
     # ---- starting commands
 
     async def _feed_commands(self) -> None:
+        self.reporter.begin()
         sequence = 0
         for arguments in self._product.iter_arguments(blocking=False):
             if arguments is None:

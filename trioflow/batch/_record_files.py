@@ -51,8 +51,6 @@ class RecordFile:
         path: the file.
         row_format: the format of its rows.
         append: whether to keep the rows of an existing file. Then the rows of restored commands are not written again.
-        resumes: whether the batch has a journal. An existing file is then emptied at the first row, which a batch whose
-            journal another is using does not reach.
 
     Raises:
         BatchError: the file cannot be written, or no batch has written its contents.
@@ -65,7 +63,6 @@ class RecordFile:
         row_format: RowFormat,
         *,
         append: bool = False,
-        resumes: bool = False,
     ) -> None:
         self._path: Final = path
         self._format: Final = row_format
@@ -86,11 +83,20 @@ class RecordFile:
                         self._replacement().unlink()
                 if append:
                     self._keep_whole_lines()
-                elif not resumes:
-                    self._begin(None)
         except BaseException:
             self.close()
             raise
+
+    def begin(self) -> None:
+        """Empty the file, unless it is appended to. A batch that is refused leaves it as it was.
+
+        Raises:
+            BatchError: the file cannot be written.
+
+        """
+        if not self._appends:
+            with self._locked():
+                self._begin(None)
 
     def add(self, outcome: CommandOutcome, arguments: Sequence[str], slot: int) -> None:
         """Write the row of a command.
@@ -626,6 +632,9 @@ class OutputDirectory:
         if len(self._moved) > 1:
             more = f", and {len(self._moved) - 1} more likewise"
         return f"trioflow batch: older results were there: {self._moved[0]}{more}"
+
+    def begin(self) -> None:
+        """Do nothing: older outputs are set aside as new ones are saved."""
 
     def close(self) -> None:
         """Do nothing: each file was closed."""

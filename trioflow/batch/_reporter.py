@@ -172,6 +172,16 @@ class Reporter:
         self._on_progress: Final = on_progress
         self.unreported: Final[dict[BatchCommandJob, None]] = {}
 
+    def begin(self) -> None:
+        """Begin the records anew, because the batch has begun.
+
+        Raises:
+            BatchError: a file cannot be written.
+
+        """
+        for record in self._records:
+            record.begin()
+
     def add(self, command: BatchCommandJob) -> None:
         """Expect the end of a command, which is about to start.
 

@@ -116,16 +116,13 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     # Imported here, because few batches need it.
     from ...batch import _record_files
 
-    resumes = options.journal is not None
     records: list[Record] = []
     directory = None
     if options.results is not None and options.results.endswith(TABLE_SUFFIXES):
         row_format: _record_files.RowFormat = _record_files.JsonLinesFormat()
         if options.results.endswith(".csv"):
             row_format = _record_files.CsvFormat()
-        records.append(
-            _record_files.RecordFile(options.results, row_format, resumes=resumes)
-        )
+        records.append(_record_files.RecordFile(options.results, row_format))
     elif options.results is not None:
         with _outputs.errors_as(click.UsageError, ValueError, OSError):
             template = CommandTemplate(
@@ -137,9 +134,7 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
         path = options.joblog.removeprefix("+")
         append = options.joblog.startswith("+")
         records.append(
-            _record_files.RecordFile(
-                path, _record_files.JoblogFormat(), append=append, resumes=resumes
-            )
+            _record_files.RecordFile(path, _record_files.JoblogFormat(), append=append)
         )
     return records, directory
 
