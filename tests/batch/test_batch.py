@@ -462,6 +462,21 @@ def test_a_batch_that_is_refused_keeps_the_records_of_the_one_before(
     assert [Path(name).read_bytes() for name in ("log", "t.csv")] == before
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        ("--journal", "one.jsonl", "--results", "./one.jsonl"),
+        ("--journal", "run.db", "--joblog", "run.db"),
+        ("--joblog", "+one.csv", "--results", "one.csv"),
+    ],
+)
+def test_each_file_of_a_batch_has_a_name_of_its_own(files: tuple[str, ...]) -> None:
+    """The rows of two tables once stood in one file, or none in the file of the journal."""
+    problem = refusal(*files, "echo", ":::", "a")
+    assert f"{files[0]} and {files[2]} name one file" in problem
+    assert list(Path().iterdir()) == []
+
+
 def test_a_batch_without_arguments_begins_its_records_anew() -> None:
     """With a journal, too."""
     for options in ([], ["--journal", "run.db"]):

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -113,6 +114,15 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     """Open the records of a batch, and return the directory of outputs among them, if any."""
     if options.joblog is None and options.results is None:
         return [], None
+    joblog = (options.joblog or "").removeprefix("+")
+    named = {
+        "--journal": options.journal,
+        "--joblog": joblog,
+        "--results": options.results,
+    }
+    _outputs.check_files_differ(
+        (option, Path(name)) for option, name in named.items() if name
+    )
     # Imported here, because few batches need it.
     from ...batch import _record_files
 
@@ -131,10 +141,11 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
             directory = _record_files.OutputDirectory(template)
         records.append(directory)
     if options.joblog is not None:
-        path = options.joblog.removeprefix("+")
         append = options.joblog.startswith("+")
         records.append(
-            _record_files.RecordFile(path, _record_files.JoblogFormat(), append=append)
+            _record_files.RecordFile(
+                joblog, _record_files.JoblogFormat(), append=append
+            )
         )
     return records, directory
 
