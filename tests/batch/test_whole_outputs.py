@@ -380,21 +380,34 @@ def test_each_further_try_and_each_equal_line_is_numbered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("total", "idle"), [(None, None), (7, 0), (8, 1), (3, 0), (20, 13)]
+    ("total", "idle"), [(None, None), (9, 0), (10, 1), (3, 0), (22, 13)]
 )
 def test_commands_are_counted_by_their_states(
     total: int | None, idle: int | None
 ) -> None:
-    states = [JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING, JobState.SUCCEEDED]
+    """One that has not started when the batch is stopped is not counted as cancelled: nothing has ended it."""
+    states = [
+        (JobState.IDLE, None),
+        (JobState.SCHEDULED, None),
+        (JobState.RUNNING, 1.0),
+        (JobState.SUCCEEDED, 1.0),
+        (JobState.SUCCEEDED, None),  # restored
+        (JobState.CANCELLED, None),
+        (JobState.CANCELLED, 1.0),
+    ]
     tally = CommandTally(succeeded_count=1, failed_count=2)
-    unreported = [SimpleNamespace(state=state) for state in states]
+    unreported = [
+        SimpleNamespace(state=state, started_at=started_at)
+        for state, started_at in states
+    ]
     reporter = SimpleNamespace(tally=tally, unreported=unreported)
     running: Any = SimpleNamespace(expected_count=total, reporter=reporter)
     counts = {
         JobState.SCHEDULED: 2,
         JobState.RUNNING: 1,
-        JobState.SUCCEEDED: 2,
+        JobState.SUCCEEDED: 3,
         JobState.FAILED: 2,
+        JobState.CANCELLED: 1,
     }
     if idle is not None:
         counts[JobState.IDLE] = idle

@@ -292,9 +292,16 @@ class Batch:
         return self.was_interrupted or (self._is_ended_from_outside and not has_all)
 
     def count_commands(self) -> dict[JobState, int]:
-        """Return the number of commands by state. Commands to come are IDLE. If they are unknown, IDLE is missing."""
+        """Return the number of commands by state. Commands to come are IDLE. If they are unknown, IDLE is missing.
+
+        A command that waited for its start when the batch was stopped was not cancelled: it is one of those to come.
+        """
         tally = self.reporter.tally
-        counts = Counter(command.state for command in list(self.reporter.unreported))
+        counts = Counter(
+            command.state
+            for command in list(self.reporter.unreported)
+            if command.started_at is not None or command.state != JobState.CANCELLED
+        )
         counts[JobState.SCHEDULED] += counts.pop(JobState.IDLE, 0)
         counts[JobState.SUCCEEDED] += tally.succeeded_count
         counts[JobState.FAILED] += tally.failed_count
