@@ -76,11 +76,29 @@ def test_file_without_a_scheduler_is_a_usage_error_with_a_remedy(
     assert "flow.py:NAME" in said
 
 
+FOREIGN = "from trioflow.compat import asynciojobs\n"
+
+
+def test_the_scheduler_of_asynciojobs_is_told_from_trioflows_own(
+    tmp_path: Path,
+) -> None:
+    """A file with a Scheduler was once said to have none, and the Scheduler to be of the wrong type `Scheduler`."""
+    file = written(tmp_path, f"{FOREIGN}s = asynciojobs.Scheduler()")
+    kind = "of type trioflow.compat.asynciojobs.Scheduler"
+    for command in ("list", "run"):
+        said = refused(command, file)
+        assert f"{kind}, not trioflow's own: start it by python" in said
+        assert f"nor a function that returns one: it is {kind}" in refused(
+            command, f"{file}:s"
+        )
+
+
 OBJECTS = {
     "x = 5": "'x' in .* is neither a Scheduler nor a function that returns one: it is of type int",
     "x = Job(work)": "'x' in .* is neither a Scheduler .* of type Job",
     "def x():\n    return 5": r"x\(\) of .* returned int, not a Scheduler: return one",
     "def x():\n    pass": r"x\(\) of .* returned NoneType, not a Scheduler: return one",
+    f"{FOREIGN}def x():\n    return asynciojobs.Scheduler()": "returned trioflow.compat.asynciojobs.Scheduler, not",
     "async def x():\n    pass": r"x\(\) of .* is async: make it a plain function",
 }
 

@@ -264,6 +264,12 @@ def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
         raise click.UsageError(
             f"{shown} has several schedulers, and none is called {DEFAULT_NAME}; choose:\n{choices}"
         )
+    for value in module.__dict__.values():
+        if type(value).__name__ == Scheduler.__name__:
+            raise click.UsageError(
+                f"the Scheduler in {shown} is of type {_type_name(value)}, not trioflow's own: "
+                f"start it by python {shown}"
+            )
     raise click.UsageError(
         f"{shown} has no global Scheduler that is not nested in another, and no function called {DEFAULT_NAME}: "
         f"add one, or name a function that returns one: {shown}:NAME"
@@ -307,9 +313,17 @@ def _find_named_target(
     if not (isinstance(value, Scheduler) or callable(value)):
         raise click.UsageError(
             f"{name!r} in {shown} is neither a Scheduler nor a function that returns one: it is of type "
-            f"{type(value).__name__}"
+            f"{_type_name(value)}"
         )
     return value
+
+
+def _type_name(value: object) -> str:
+    """Return the name of the type of a value that is no Scheduler, with its module if it is called so, too."""
+    name = type(value).__name__
+    if name == Scheduler.__name__:
+        return f"{type(value).__module__}.{name}"
+    return name
 
 
 # ---- shared arguments
@@ -387,7 +401,7 @@ def build_scheduler(
             )
         )
     if not isinstance(scheduler, Scheduler):
-        type_name = type(scheduler).__name__
+        type_name = _type_name(scheduler)
         raise click.UsageError(
             printable(f"{call_text} returned {type_name}, not a Scheduler: return one")
         )
