@@ -1108,6 +1108,28 @@ def test_an_await_of_a_job_ends_with_the_last_attempt_of_its_group(
 
 
 @pytest.mark.both_backends
+@pytest.mark.parametrize("iterates", [False, True])
+def test_a_failure_that_is_awaited_as_the_next_attempt_begins_was_counted_by_the_last(
+    virtual: Virtual, iterates: bool
+) -> None:
+    """The group has failed with it already, and its next attempt, which succeeds, has not counted it."""
+    wrong = Job(flaky(), label="wrong")
+    group = Scheduler(wrong, retry=1)
+
+    async def take() -> None:
+        if iterates:
+            async for _ in group.as_settled():
+                break
+        else:
+            await wrong.wait_settled()
+        with contextlib.suppress(OSError):
+            await wrong
+
+    scheduler = Scheduler(group, Job(take, label="take"), log=False)
+    assert virtual(scheduler.co_run), scheduler.failures()
+
+
+@pytest.mark.both_backends
 @pytest.mark.parametrize("number", range(5))
 def test_whoever_awaits_what_is_tried_again_gets_one_of_its_ends(
     virtual: Virtual, number: int

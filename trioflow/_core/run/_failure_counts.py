@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ..base._states import JobState
+from ..base._states import CHECKING, JobState
 from ..job._errors import CancelledOutcome, Failure
 from ..job._job import AnyJob, is_scheduler
 from . import _steps
@@ -82,7 +82,7 @@ class FailureCounts:
     def take(self, job: AnyJob, failure: Failure) -> None:
         """Stop counting the failure of a member, because `await job` raises it."""
         failure.is_taken = failure.is_raised = True
-        if not job._criticality():
+        if not (self._is_of_last_run() or job._criticality()):
             self.uncount(job, failure)
         self._release(job)
 
@@ -108,5 +108,11 @@ class FailureCounts:
         """Count the failure of a member after all, because an `await job` was cancelled, and no other has raised it."""
         if failure.is_taken and not failure.is_raised:
             failure.is_taken = False
-            self.count(job, failure)
+            if not self._is_of_last_run():
+                self.count(job, failure)
             self._release(job)
+
+    def _is_of_last_run(self) -> bool:
+        """Return whether the outcomes of members are still those of the last run, which has counted them."""
+        run = self._scheduler._run
+        return run is not None and run.phase is CHECKING
