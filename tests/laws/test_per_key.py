@@ -699,6 +699,18 @@ def test_a_job_that_cannot_be_tried_again_says_why_it_failed(virtual: Virtual) -
     )
 
 
+def test_a_success_that_was_taken_back_is_no_failed_attempt(virtual: Virtual) -> None:
+    def refuse_result(job: Any) -> None:
+        if job.is_succeeded():
+            job.try_again()
+
+    job = Job(nap, 1, needs={"usd": 1}, label="job")
+    pool = Pool(usd=Budget(1))
+    virtual(Scheduler(job, pool=pool, on_job_settled=refuse_result).co_run)
+    text = "'job' needs usd=1, but 0 of 1 left; 'job' used most: 1"
+    assert str(job.raised_exception()) == text
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_attempts_of_one_job_are_one_user_of_a_budget(
     virtual: Virtual, number: int

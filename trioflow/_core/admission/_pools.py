@@ -209,7 +209,9 @@ class BudgetResource(CountedResource):
         """Return the error of a job whose need can never be met, with why its last attempt has failed."""
         facts = [self.top_user()]
         for attempt in (job._extras or RunExtras).failed_attempts[-1:]:
-            facts.append(f"attempt {attempt.number} failed: {attempt.error}")
+            # A success that was taken back has none.
+            if attempt.error:
+                facts.append(f"attempt {attempt.number} failed: {attempt.error}")
         amount = self.format_amount(need)
         left = self.describe_left()
         return BudgetSpent(job, self.name, amount, left, *filter(None, facts))
