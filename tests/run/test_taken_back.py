@@ -377,12 +377,20 @@ def test_what_cannot_be_taken_back_is_refused(virtual: Virtual) -> None:
             job = scheduler.add(Job(nap, label="j"))
             await job
             ask(job)
+            failed = Job(Broken(1), label="failed")
+            group = scheduler.add(Scheduler(failed, label="group"))
+            with contextlib.suppress(Exception):
+                await failed
+            await group
+            ask(failed)
 
     virtual(block)
     assert problems == [
         "the coroutine object of 'once' can run only once; give Job the async function",
         "it is skipped, and was not needed; try again what it requires",
-        "'open' keeps nothing that has succeeded to run it again; add another job",
+        kept
+        := "'open' keeps nothing that has succeeded to run it again; add another job",
+        f"it is in 'group', of which try_again() says: {kept}",
     ]
 
 

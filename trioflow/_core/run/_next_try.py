@@ -82,6 +82,9 @@ def _why_not(run: Run, job: AnyJob, wanted: Jobs) -> str:
         return f"{scheduler.label!r} is a First, which has counted its end; it can be tried again as a whole"
     if job not in run.members.jobs:
         return f"{scheduler.label!r} has keep_jobs=False, and has dropped it; add another job"
+    keeps_success = scheduler.keep_jobs and not run.outermost().closes_scheduler
+    if not keeps_success and is_anew(job, wanted):
+        return f"{scheduler.label!r} keeps nothing that has succeeded to run it again; add another job"
     for each in with_members(job):
         if each._state is not SUCCEEDED and each._is_spent():
             return "its coroutine object can run only once; give Job the async function"
@@ -111,10 +114,6 @@ def _problem_of_state(run: Run, job: AnyJob, wanted: Jobs) -> str:
 
 def with_followers(run: Run, asked: NextTry) -> NextTry:
     """Find what runs anew if a success is taken back, and what of it stands in the way."""
-    outermost = run.outermost()
-    if not run.scheduler.keep_jobs or outermost.closes_scheduler:
-        problem = f"{run.scheduler.label!r} keeps nothing that has succeeded to run it again; add another job"
-        return asked._replace(problem=problem)
     taken = [each for each in asked.asked_for if each.state is SUCCEEDED]
     failed = [each for each in asked.asked_for if each not in taken]
     groups = list[AnyJob]()
@@ -126,7 +125,7 @@ def with_followers(run: Run, asked: NextTry) -> NextTry:
         around.update(dict.fromkeys(enclosing_schedulers(each)))
         meant.update(dict.fromkeys(with_members(each)))
     meant.update(around)
-    again = what_follows(outermost.scheduler, taken, groups, failed)
+    again = what_follows(run.outermost().scheduler, taken, groups, failed)
     others = [each for each in again if each not in meant]
     running = [
         each for each in others if each._state is RUNNING and each._scheduler in around
