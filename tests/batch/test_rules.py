@@ -212,7 +212,7 @@ def write(path: Path, append: bool, command: str) -> None:
 def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start() -> None:
     for path in ["/dev/full", "/no/such/log", "/"]:
         with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
-            RecordFile(path, JoblogFormat())
+            RecordFile(path, JoblogFormat()).begin()
 
 
 @given(

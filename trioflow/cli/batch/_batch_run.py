@@ -115,14 +115,13 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     if options.joblog is None and options.results is None:
         return [], None
     joblog = (options.joblog or "").removeprefix("+")
-    named = {
-        "--journal": options.journal,
-        "--joblog": joblog,
-        "--results": options.results,
-    }
-    _outputs.check_files_differ(
-        (option, Path(name)) for option, name in named.items() if name
-    )
+    files: list[tuple[str, Path]] = []
+    if options.journal is not None:
+        files.append(("--journal", Path(options.journal)))
+    files.append(("--joblog", Path(joblog)))
+    if options.results is not None:
+        files.append(("--results", Path(options.results)))
+    _outputs.check_files_differ(files)
     # Imported here, because few batches need it.
     from ...batch import _record_files
 
