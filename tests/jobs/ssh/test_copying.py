@@ -181,14 +181,16 @@ def test_no_copy_is_of_the_directory_above_by_its_two_dots(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(name)
     below, to = tmp_path / "node" / "below", f"{tmp_path}/target/"
-    for pattern in (".*", ".?", "..*", ".[.]", ".*/file", "..", "../"):
+    for pattern in (".*", ".?", "..*", ".[.]", ".*/file", "..", "../", r"\.*", r"\.\."):
         job = SshJob(place.node(), Pull(f"{below}/{pattern}", to=to))
         Scheduler(job).run(backend=backend)
         with pytest.raises(ValueError, match=r" is or matches '\.\.': "):
             job.result()
         assert (tmp_path / "target" / "file").read_text() == "target/file"
-    copied(backend, place, Pull(f"{below}/.[!.]*", f"{below}/../f*", to=to))
-    assert sorted(os.listdir(to)) == [".hidden", "file"]
+    (below / ".*").touch()
+    sources = [f"{below}/{pattern}" for pattern in (".[!.*]*", "../f*", r".\*")]
+    copied(backend, place, Pull(*sources, to=to))
+    assert sorted(os.listdir(to)) == [".*", ".hidden", "file"]
 
 
 def test_relative_paths_start_at_home_or_cwd(

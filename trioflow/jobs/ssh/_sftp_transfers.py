@@ -22,6 +22,7 @@ from ..command import _argv, _command_job, _output_sinks, _spawn_options
 from ..posix._files import call_in_thread, may_wait_for_writer
 from . import _ssh_errors, _steps
 from ._connections import Connections
+from ._local_copier import escape_for_glob
 from ._node_session import NodeSession, Stdio
 from ._transport import Get, MakeDirectory, Operation, Put
 from ._wrapper import portions
@@ -281,7 +282,7 @@ def _plan_copies(session: NodeSession, sources: Sequence[str], to: str) -> list[
 def _check_patterns(sources: Sequence[str]) -> None:
     """Raise a ValueError if a source is or matches "..": sftp would copy what is there into the target itself."""
     for source in sources:
-        *parts, last = source.rstrip("/").split("/")
+        *parts, last = escape_for_glob(source.rstrip("/")).split("/")
         patterns = [part for part in parts if not set(part).isdisjoint("*?[")]
         for part in (*patterns, last):
             if part.startswith(".") and fnmatchcase("..", part):
