@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 import anyio
 from trioflow import First, Job, Pool, Retry, Scheduler, current_job
-from ..bodies import fail, nap
+from ..bodies import fail, flaky, nap
 
 
 async def fails_twice() -> None:
@@ -58,6 +58,19 @@ def groups() -> Scheduler:
     )
 
 
+def tried_again() -> Scheduler:
+    """Return a run with a group, whose jobs wait for its slot, and which is tried again."""
+
+    async def try_again() -> None:
+        await anyio.sleep(9)
+        scheduler.try_again()
+
+    jobs = [Job(nap, 2, label="a"), Job(nap, 2, label="b"), Job(flaky(1), label="c")]
+    group = Scheduler(jobs, label="group", jobs_window=1)
+    scheduler = Scheduler(group, Job(try_again, label="mend"), label="night")
+    return scheduler
+
+
 KINDS: dict[str, Callable[[], Scheduler]] = {
     "plain": plain,
     "failures": failures,
@@ -70,6 +83,7 @@ KINDS: dict[str, Callable[[], Scheduler]] = {
         label="night",
     ),
     "groups": groups,
+    "group tried again": tried_again,
     "forever": lambda: Scheduler(
         Job(anyio.sleep_forever, forever=True), Job(nap, 5), label="night"
     ),

@@ -18,7 +18,7 @@ from trioflow.view.text._verdict import Tally
 from trioflow.view.trace._trace_record import TraceRecord
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.report._report import report_html
-from ...bodies import later, nap
+from ...bodies import flaky, later, nap
 from ...conftest import Virtual
 from ...places import ROOT
 from ..kinds_of_runs import KINDS, plain
@@ -106,6 +106,24 @@ def test_a_report_saved_from_a_page_is_that_of_the_run(
             saved.partition("<main>")[2],
         )
         assert console(page.run, "", has_ended=True)["lacks"] == lacks
+
+
+def test_a_page_numbers_the_runs_of_a_group_in_a_group_that_is_retried_as_a_trace(
+    virtual: Virtual,
+) -> None:
+    """The second run of the group in it was its third on the page, and its first in the trace."""
+    first = Job(nap, 3, label="first")
+    inner = Scheduler(Job(nap, 2, label="x"), label="inner", required=first)
+    bad = Job(flaky(1), label="bad", required=inner)
+    scheduler = Scheduler(
+        Scheduler(first, inner, bad, label="outer", retry=1), label="night"
+    )
+    page, trace = Page(scheduler), Trace()
+    scheduler.add(Job(page.ask, forever=True, label="who asks"))
+    virtual(lambda: scheduler.co_run(instruments=[trace]))
+    page.look()
+    names = {span.name for span in page.run.record().spans}
+    assert names <= {span.name for span in trace.spans}
 
 
 def test_a_report_of_commands_is_that_of_the_run(backend: Any, tmp_path: Path) -> None:

@@ -232,14 +232,14 @@ class Watch:
     def _update_run(self, index: int, run: _event_log.LiveRun) -> None:
         """Take over the times and the members of a run. If it has begun since, all of its jobs have changed."""
         scheduler = run.scheduler
-        times = run_times(scheduler) or (None, None)
-        is_news = times != (run.started_at, run.ended_at)
-        run.started_at, run.ended_at = times
+        began, ended_at = run_times(scheduler) or (None, None)
+        is_news = ended_at != run.ended_at
+        run.ended_at = ended_at
         view: _run_view.RunView | None = self._view
         if index != 0:
             view = current_run(scheduler)
         identity = None
-        if run.started_at is not None:
+        if began is not None:
             identity = last_run(scheduler)
         is_same = identity is run.identity
         has_same_jobs = len(scheduler) == len(run.jobs)
@@ -248,12 +248,18 @@ class Watch:
             return
         self._changed_runs[index] = None
         if not is_same:
+            keeps_succeeded = _job_queries.keeps_succeeded(scheduler)
+            run.is_continued = keeps_succeeded and run.number > 0
             # While a run is checked, the jobs are as an earlier run has left them. While its instruments are told, its
             # begin is not final yet.
             if view is None or view.phase not in (RunPhase.CHECKING, RunPhase.LINKING):
-                run.number += 1
                 run.identity = identity
-            if _job_queries.keeps_succeeded(scheduler):
+                if identity is not None and not run.is_continued:
+                    run.number += 1
+                    for each in self._runs:
+                        if each.enclosing is run:
+                            each.number = 0
+            if keeps_succeeded:
                 for live in run.jobs.values():
                     if (
                         live.finished_at is not None
@@ -261,6 +267,8 @@ class Watch:
                     ):
                         live.reopen()
             self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
+        if not run.is_continued:
+            run.started_at = began
         if run.ended_at is not None:
             run.stop_reason = scheduler.stop_reason
             run.culprit = scheduler.culprit

@@ -340,7 +340,7 @@ class LiveRun:
     jobs: dict[AnyJob, LiveJob] = field(default_factory=dict[AnyJob, LiveJob])
     window_sizes: tuple[tuple[float, int], ...] = ()
     own_pauses: tuple[Interval, ...] = ()
-    # Whether the scheduler was tried again, so that its next run is a part of this run.
+    # Whether the scheduler was tried again, so that its last run is a part of this run.
     is_continued: bool = False
     # In a `Watch`: an object that only this run of the scheduler has.
     identity: object = None
@@ -516,8 +516,11 @@ class LogReader:
             start = RunStart(
                 time.monotonic, 0.0, current.window_size, pool=current.pool
             )
-            times = run_times(current) or (0.0, None)
-            run = self._add_run(LiveRun(current, enclosing, 1, start, *times))
+            began, ended = run_times(current) or (0.0, None)
+            run = self._add_run(LiveRun(current, enclosing, 1, start, began, ended))
+            if _job_queries.keeps_succeeded(current) and current.started_at is not None:
+                run.is_continued = True
+                run.started_at = current.started_at
             run.stop_reason = current.stop_reason
             run.culprit = current.culprit
             self._add_current_states(run)
@@ -527,7 +530,8 @@ class LogReader:
 
     def _add_current_states(self, run: LiveRun) -> None:
         """Add the current states of the jobs of a run that have not settled according to the log."""
-        if (times := run_times(run.scheduler)) is not None:
+        times = run_times(run.scheduler)
+        if times is not None and not run.is_continued:
             run.started_at = times[0]
         run.steer(run_steering(run.scheduler))
         for job in run.scheduler:
