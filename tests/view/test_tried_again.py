@@ -83,6 +83,24 @@ def test_the_second_try_is_an_attempt_of_the_same_row(virtual: Virtual) -> None:
     ) == ((0,), 1)
 
 
+def test_a_trace_that_is_read_during_the_second_try_of_a_group_has_its_jobs_as_they_are(
+    virtual: Virtual,
+) -> None:
+    """The end of the first try once stood for that of the second: what ran was waiting, as the trace had it."""
+    scene, trace = Scene(), Trace()
+    seen = dict[str, str]()
+
+    async def look() -> None:
+        await anyio.sleep(9.5)
+        seen.update((span.path, span.state) for span in trace.spans)
+
+    scene.scheduler.add(Job(look, label="look"))
+    assert virtual(lambda: scene.scheduler.co_run(instruments=[trace]))
+    assert seen["group"] == seen["group/inner"] == seen["group/inner/bad"] == "running"
+    assert seen["group/one"] == "succeeded"
+    assert seen["after"] == "idle"
+
+
 def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
     """A job that was blocked in the run of its group before is in its first attempt."""
     scene = Scene()

@@ -487,7 +487,7 @@ class LogReader:
         if previous is not None:
             if is_reopened and all(job in scheduler for job in previous.jobs):
                 previous.is_continued = True
-                previous.ended_at = None
+                previous.ended_at = previous.stop_reason = previous.culprit = None
                 for each in reset:
                     each.reopen()
                     self._reopened.add(each)
