@@ -40,6 +40,7 @@ from trioflow import (
 from trioflow.abc import AbstractJob
 from trioflow.otel import Tracing, remote_context
 from .bodies import at_once, fail_now, nap
+from .odd_errors import MAKERS
 from .otel_bodies import variable
 from .places import PATIENCE
 
@@ -218,6 +219,22 @@ def test_the_span_of_a_job_has_its_state_exception_and_attempts(
     assert spans["run"].status.description == "2 failed, 1 blocked of 4"
     assert not spans["run"].status.is_ok
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 2
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_an_exception_whose_code_raises_costs_no_span(
+    spans: Spans, backend: str, name: str
+) -> None:
+    """A job raises an exception whose own methods raise: the trace of the run was lost."""
+    odd = Job(fail_now, MAKERS[name](), label="odd")
+    run(spans, backend, odd, Job(nap, 0.0, label="other"))
+    assert {span.name for span in spans.all()} == {"odd", "other", "run"}
+    (event,) = spans["odd"].events
+    assert set(dict(event.attributes or {})) == {
+        "exception.type",
+        "exception.message",
+        "exception.stacktrace",
+    }
 
 
 def test_the_span_of_a_command_has_attributes_of_its_process(

@@ -32,6 +32,7 @@ from .abc import (
     reported_state,
     waiting,
 )
+from .view.text._failure_text import format_traceback, safe_message
 from .view.text._verdict import Tally, run_verdict
 
 __all__ = ["Tracing", "remote_context"]
@@ -378,14 +379,29 @@ def _type_name(error: BaseException | None) -> str:
     return type(error).__qualname__
 
 
+def _full_type_name(error: BaseException) -> str:
+    module = type(error).__module__
+    name = _type_name(error)
+    if module == "builtins":
+        return name
+    return f"{module}.{name}"
+
+
 def _record_failure(span: trace.Span, job: AnyJob, error: BaseException | None) -> None:
     if error is None:
         span.set_attribute("error.type", job.state.value)
         span.set_status(trace.StatusCode.ERROR, job.state.value)
         return
-    span.set_attribute("error.type", _type_name(error))
-    if job.redact:
-        span.set_status(trace.StatusCode.ERROR, _type_name(error))
-    else:
-        span.record_exception(error)
-        span.set_status(trace.StatusCode.ERROR, f"{_type_name(error)}: {error}")
+    description = _type_name(error)
+    span.set_attribute("error.type", description)
+    if not job.redact:
+        message = safe_message(error)
+        description += f": {message}"
+        # Not `record_exception`, which raises what the exception's own code raises.
+        event = {
+            "exception.type": _full_type_name(error),
+            "exception.message": message,
+            "exception.stacktrace": format_traceback(error),
+        }
+        span.add_event("exception", event)
+    span.set_status(trace.StatusCode.ERROR, description)
