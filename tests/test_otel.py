@@ -15,6 +15,7 @@ import anyio.lowlevel
 import pytest
 import trioflow
 from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
@@ -597,6 +598,27 @@ def test_a_collector_gets_the_spans(
     assert {one.key: one.value.string_value for one in by_name["c"].attributes}[
         "trioflow.state"
     ] == "failed"
+
+
+def test_a_collector_gets_texts_that_are_not_utf_8(spans: Spans, backend: str) -> None:
+    """A name, a command and an error have a file name that is not UTF-8: the spans of the whole batch were lost."""
+    odd = os.fsdecode(b"\xff")
+    jobs = [
+        Job(nap, 0.0, label=odd),
+        CommandJob(["cat", odd], label="cat"),
+        CommandJob([f"./{odd}"]),
+        Job(fail_now, ValueError(odd), label="fails"),
+    ]
+    assert not run(spans, backend, *jobs)
+    texts = encode_spans(spans.all()).SerializeToString()
+    assert texts.count(rb"\udcff") >= 6
+    assert not [text for span in spans.all() for text in texts_of(span) if odd in text]
+
+
+def texts_of(span: ReadableSpan) -> Iterator[str]:
+    yield from (span.name, span.status.description or "")
+    for attributes in (span.attributes, *(event.attributes for event in span.events)):
+        yield from map(str, (attributes or {}).values())
 
 
 @pytest.mark.parametrize("is_silent", [True, False])

@@ -160,7 +160,10 @@ class Tracing(Instrument):
         if (span := self._spans.get(scheduler)) is not None:
             span.add_event(
                 "incident",
-                {"message": message, "exception.type": _type_name(exception)},
+                {
+                    "message": _encodable(message),
+                    "exception.type": _type_name(exception),
+                },
             )
 
     def after_run(self, scheduler: Scheduler) -> None:
@@ -183,7 +186,7 @@ class Tracing(Instrument):
         )
         verdict = run_verdict(scheduler, reason)
         if not verdict.is_good:
-            span.set_status(trace.StatusCode.ERROR, verdict.sentence)
+            span.set_status(trace.StatusCode.ERROR, _encodable(verdict.sentence))
         span.end()
 
     # ---- jobs
@@ -332,11 +335,11 @@ def _span_name(job: AnyJob) -> str:
     Arguments are left out, so that similar jobs have the same name.
     """
     if (label := explicit_label(job)) is not None:
-        return label
+        return _encodable(label)
     program = _program_name(job)
     if program is None:
-        return job.label.partition("(")[0]
-    return program
+        program = job.label.partition("(")[0]
+    return _encodable(program)
 
 
 def _program_name(job: AnyJob) -> str | None:
@@ -358,10 +361,10 @@ def _span_attributes(job: AnyJob) -> dict[str, Any]:
     if is_scheduler(job):
         attributes["trioflow.jobs"] = len(job)
     elif explicit_label(job) is None:
-        attributes["trioflow.label"] = job.label
+        attributes["trioflow.label"] = _encodable(job.label)
     if isinstance(job, (CommandJob, CommandService)) and not job.redact:
-        attributes["process.executable.name"] = _program_name(job)
-        attributes["process.command_line"] = job.command_line()
+        attributes["process.executable.name"] = _encodable(_program_name(job) or "")
+        attributes["process.command_line"] = _encodable(job.command_line())
     return attributes
 
 
@@ -371,6 +374,11 @@ def _process_attributes(job: JobKind[Any]) -> dict[str, int]:
         return {}
     numbers = {"process.exit.code": result.returncode, "process.pid": result.pid}
     return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _encodable(text: str) -> str:
+    """Return a text with lone surrogates escaped: an exporter drops all spans of a batch with such a name."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _type_name(error: BaseException | None) -> str:
@@ -395,13 +403,13 @@ def _record_failure(span: trace.Span, job: AnyJob, error: BaseException | None) 
     description = _type_name(error)
     span.set_attribute("error.type", description)
     if not job.redact:
-        message = safe_message(error)
+        message = _encodable(safe_message(error))
         description += f": {message}"
         # Not `record_exception`, which raises what the exception's own code raises.
         event = {
             "exception.type": _full_type_name(error),
             "exception.message": message,
-            "exception.stacktrace": format_traceback(error),
+            "exception.stacktrace": _encodable(format_traceback(error)),
         }
         span.add_event("exception", event)
     span.set_status(trace.StatusCode.ERROR, description)
