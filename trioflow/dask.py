@@ -45,7 +45,7 @@ class Cluster(JobExecutor):
     expected durations. If a worker is lost, other workers repeat its calls and compute its values again. A call that
     runs on a
     worker cannot be interrupted: if the job is cancelled or times out, it settles at once, and the value of the call is
-    dropped. A timeout counts from the start of the call on a worker, and includes the time for fetching the value.
+    dropped. A timeout counts from the submission, and includes Dask's own queue and the time for fetching the value.
 
     Args:
         client: the `distributed.Client` of the cluster. The caller closes it.
