@@ -34,6 +34,7 @@ from ...bodies import at_once, later, ran, run, take
 from ...places import PATIENCE, patiently
 from . import decorated_bodies
 from . import executor_bodies as bodies
+from .process_bodies import interrupt
 
 NAME = "InterpreterPoolExecutor"
 
@@ -210,6 +211,24 @@ def test_an_executor_of_threads_accepts_what_cannot_be_pickled(
 
 class OwnPool(ProcessPoolExecutor):
     """A pool that trioflow does not know how to make."""
+
+
+@pytest.mark.parametrize("error", ["SystemExit(3)", "KeyboardInterrupt()"])
+def test_an_exit_in_a_process_of_an_executor_fails_only_its_job(
+    backend: str, processes: ProcessPoolExecutor, error: str
+) -> None:
+    """As in a worker process of a run: with an executor, `sys.exit()` there ended the run, and left `run()`."""
+    job = ProcessJob(interrupt, error, label="exits")
+    other = ProcessJob(pow, 2, 3, required=job, run_if="settled")
+    scheduler = Scheduler(job, other, processes=processes)
+    assert scheduler.run(backend=backend) is False
+    assert scheduler.stop_reason is StopReason.FAILED
+    with pytest.raises(
+        RuntimeError,
+        match=re.escape(f"'exits': its function raised {error} in its process"),
+    ):
+        job.result()
+    assert other.result() == 8
 
 
 def test_jobs_of_a_broken_executor_fail_with_advice(backend: str) -> None:

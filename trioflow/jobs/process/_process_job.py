@@ -421,11 +421,15 @@ class ProcessJob(
                 value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}"
             )
         if not isinstance(value, Exception):
-            # A sys.exit() or Ctrl-C in the worker must not end this program.
-            raise RuntimeError(
-                f"{self.label!r}: its function raised {value!r} in its process"
-            ) from value
+            raise _exit_elsewhere_error(self, value) from value
         raise value
+
+
+def _exit_elsewhere_error(
+    job: abc.FunctionJob[Any], error: BaseException
+) -> RuntimeError:
+    """Return the error for a sys.exit() or Ctrl-C in another process, which must not end this program."""
+    return RuntimeError(f"{job.label!r}: its function raised {error!r} in its process")
 
 
 # ---- the call by an executor (PEP 3148) of threads, processes or a cluster
@@ -439,7 +443,7 @@ async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
         job: the job.
 
     Raises:
-        BaseException: the function raised this exception.
+        BaseException: the function raised this exception. From another process, only an `Exception`.
         BrokenExecutor: the executor has broken.
         TypeError: an argument or the result cannot be pickled.
         RuntimeError: the executor is shut down, or other code has cancelled the future.
@@ -477,6 +481,10 @@ async def call_in_executor(executor: Executor, job: abc.FunctionJob[T]) -> T:
         ) from None
     except BrokenExecutor as error:
         raise _add_advice(error, job, executor) from None
+    except BaseException as error:
+        if isinstance(error, Exception) or _calls_in_threads(executor):
+            raise
+        raise _exit_elsewhere_error(job, error) from error
     finally:
         # Breaks a reference cycle: the future refers to the exception, whose traceback refers to this frame.
         del future
