@@ -3,6 +3,7 @@
 import functools
 import gc
 import inspect
+import itertools
 import math
 import os
 import runpy
@@ -32,6 +33,7 @@ from trioflow import (
 )
 from trioflow._core.base._user_code import library_prefixes
 from trioflow.abc import Instrument, incidents_of, run_of
+from trioflow.view import listing
 from .. import bodies
 from ..bodies import (
     FAILED,
@@ -90,6 +92,35 @@ def test_timeout_error_raised_by_the_body_is_an_ordinary_failure(
     assert virtual(timed, Scheduler(*jobs)) == (False, 1)
     assert [type(job.raised_exception()) for job in jobs] == [TimeoutError, JobTimeout]
     assert [job.timed_out for job in jobs] == [False, False]
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("again", ["the group", "the job"])
+def test_what_has_moved_on_and_then_returned_has_succeeded(
+    virtual: Virtual, again: str
+) -> None:
+    """A view calls it moved on only if its last attempt was ended by its timeout."""
+    calls = itertools.count(1)
+
+    async def answer() -> int:
+        number = next(calls)
+        await anyio.sleep(5 if number == 1 else 1)
+        return number
+
+    async def mend() -> None:
+        await anyio.sleep(3)
+        if again == "the job":
+            job.try_again()
+        elif group.attempts == 1:
+            raise OSError
+
+    job = Job(answer, timeout=2, on_timeout="move_on", label="job")
+    group = Scheduler(job, Job(mend, label="mend"), retry=1, label="group")
+    scheduler = Scheduler(group, log=False)
+    assert virtual(scheduler.co_run)
+    assert (job.result(), job.timed_out) == (2, True)
+    assert "»" not in listing(scheduler)
+    assert scheduler.explain(job) == "'job' succeeded after 3 s"
 
 
 def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:

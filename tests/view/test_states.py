@@ -167,7 +167,8 @@ def in_state(state: ReportedState) -> Any:
     if state is MOVED_ON:
         job.timeout = 1
         job.on_timeout = "move_on"
-        job._ensure_extras().has_timed_out = True
+        job._started_at = 0.0
+        job._ensure_extras().timed_out_in = job.attempts
     if state is JobState.FAILED:
         job._outcome = Failure(OSError("broken"))
     if state is JobState.BLOCKED:

@@ -126,7 +126,7 @@ class RunExtras:
     may read it.
     """
 
-    has_timed_out = False  # whether a timeout ended a call of the job
+    timed_out_in = 0  # the last attempt that a timeout ended, or 0
     # The state that the job will have, while `on_succeeded` or `on_settled` runs.
     coming_state: JobState | None = None
     # The time of the call of `started()`, which views read even after the run.
@@ -182,7 +182,7 @@ class RunExtras:
             self.consumer_count,
             self.restoration,
             self.not_restored_reason,
-            self.has_timed_out,
+            self.timed_out_in,
             self.throttlings,
             self.inner_waits,
         )
@@ -919,7 +919,7 @@ class AbstractJob(Generic[T]):
         It has not ended a call that it cancelled, but that returned a value or raised another exception all the same:
         this value or exception is then the outcome.
         """
-        return (self._extras or RunExtras).has_timed_out
+        return (self._extras or RunExtras).timed_out_in > 0
 
     def progress(self, fraction: float | None = None) -> None:
         """Report a sign of life, and the fraction of the work that is done.
@@ -1351,8 +1351,10 @@ def takes_slot(job: AnyJob) -> bool:
 
 def has_moved_on(job: AnyJob) -> bool:
     """Return whether a job SUCCEEDED only because it has `on_timeout="move_on"`, and its timeout ended it."""
-    # With another `on_timeout`, it was an earlier attempt that timed out, not the attempt that succeeded.
-    return job.timed_out and job._state is SUCCEEDED and job.on_timeout == "move_on"
+    if job._state is not SUCCEEDED or job.on_timeout != "move_on":
+        return False
+    # It may have been an earlier attempt that timed out, not the attempt that succeeded.
+    return 0 < (job._extras or RunExtras).timed_out_in == job.attempts
 
 
 def not_a_scheduler_error(value: object, subject: str) -> TypeError:

@@ -245,7 +245,7 @@ def _moves_on(job: AnyJob, options: _job_options.OptionRecord) -> bool:
 
     A service may become ready while the timeout is cancelling it: then it does not.
     """
-    job._ensure_extras().has_timed_out = True
+    job._ensure_extras().timed_out_in = job.attempts
     return options.on_timeout == "move_on" and not job._is_ready()
 
 
