@@ -235,6 +235,7 @@ def test_an_exception_whose_code_raises_costs_no_span(
         "exception.type",
         "exception.message",
         "exception.stacktrace",
+        "exception.escaped",
     }
 
 

@@ -410,6 +410,7 @@ def _record_failure(span: trace.Span, job: AnyJob, error: BaseException | None) 
             "exception.type": _full_type_name(error),
             "exception.message": message,
             "exception.stacktrace": _encodable(format_traceback(error)),
+            "exception.escaped": "False",
         }
         span.add_event("exception", event)
     span.set_status(trace.StatusCode.ERROR, description)
