@@ -379,6 +379,28 @@ def test_a_retry_of_a_nested_scheduler_runs_its_restored_jobs_again(
     assert good.state is trioflow.JobState.IDLE
 
 
+@pytest.mark.parametrize("seconds", [0, 1])
+def test_what_has_failed_in_another_attempt_of_its_group_is_not_restored(
+    virtual: Virtual, file: Path, seconds: float
+) -> None:
+    """It had succeeded in the attempt before: the next run restored that, and never called what had failed."""
+    fails = {"a": [False, True, False], "b": [True, False]}
+
+    async def step(name: str, seconds: float) -> None:
+        await anyio.sleep(seconds)
+        if fails[name].pop(0):
+            raise OSError(name)
+
+    def build() -> Scheduler:
+        jobs = [Job(step, "a", 0, label="a"), Job(step, "b", seconds, label="b")]
+        return Scheduler(Scheduler(*jobs, label="group", retry=1))
+
+    for restored in ([False, False], [False, True], [True, True]):
+        (group,) = again(virtual, file, build)
+        assert [job.restored for job in group] == restored
+    assert fails == {"a": [], "b": []}
+
+
 # ---- why a job runs again
 
 

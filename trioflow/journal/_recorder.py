@@ -159,7 +159,10 @@ class Recorder:
             fingerprint = with_requirements(
                 asked.own, read_parts(record.fingerprint).get("q") or ""
             )
-        if record is not None:
+        if found is RAN_BEFORE:
+            # In an earlier attempt of a group around it, whose result ends as this one does.
+            self._end_older(job, running.path, fingerprint)
+        elif record is not None:
             self.note_outdated(job, running.path, fingerprint, record)
         self.facts.entries[job].running = running
         self.running_paths[running.path] = job
@@ -180,11 +183,14 @@ class Recorder:
             record: the record of its path.
 
         """
-        if record.saved is None or record.fingerprint == fingerprint:
-            return
+        if record.saved is not None and record.fingerprint != fingerprint:
+            self._end_older(job, path, fingerprint or record.fingerprint)
+
+    def _end_older(self, job: AbstractJob[Any], path: str, fingerprint: str) -> None:
+        """Let the result in the record of a path count no more as soon as an attempt of a job has ended."""
         # Otherwise, another job may get its name in this run, and the record be that of this job.
         if job.scheduler is None or job.scheduler.keep_jobs:
-            self.facts.entries[job].outdated = path, fingerprint or record.fingerprint
+            self.facts.entries[job].outdated = path, fingerprint
 
     def mark_ambiguous(
         self, job: AbstractJob[Any], asked: AskedJob, record: StoredJob | None
@@ -287,7 +293,8 @@ class Recorder:
         """Take away the record that an attempt has begun, whatever its outcome, in the commit of its result if any.
 
         If it has no success, set aside the files that its kind writes, besides those of its option `writes`. If it
-        began with another fingerprint than that of the record of an earlier run, that record counts no more.
+        began with another fingerprint than that of the record of an earlier run, or the record is of an earlier attempt
+        of a group around it, that record counts no more.
         """
         entry = self.facts.entries[job]
         running = entry.running
