@@ -403,7 +403,9 @@ def test_tag_option_without_the_monitor_of_the_command_is_rejected(
 def test_two_options_that_name_one_file_are_refused(
     tmp_path: Path, one: str, other: str
 ) -> None:
-    """`--junit` once replaced the journal of all runs before, and a report said that the trace was written, too."""
+    """`--junit` once replaced the journal of all runs before, and a report said that the trace was written, too.
+
+    So it did with a journal that the scenario names itself."""
     file = written(tmp_path, FINE)
     target = tmp_path / "out"
     (tmp_path / "link").symlink_to(target)
@@ -411,6 +413,9 @@ def test_two_options_that_name_one_file_are_refused(
     assert f"--{one} and --{other} name one file" in refused("run", file, *options)
     assert not target.exists()
     nowhere = (f"--{one}", "/dev/null") * (one != "journal")
+    own = written(tmp_path, f"one = Scheduler(journal={str(target)!r})", name="own.py")
+    said = refused("run", own, f"--{other}", tmp_path / "link")
+    assert f"journal= of the scheduler and --{other} name one file" in said
     assert run(file, *nowhere, f"--{other}", "/dev/null").exit_code == 0
 
 

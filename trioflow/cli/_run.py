@@ -207,7 +207,10 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
             "--hold: nothing will be held at a failure at which --critical stops the run",
             err=True,
         )
-    files = RunFiles(options)
+    journal: Any = options.journal or getattr(
+        scheduler.journal, "path", scheduler.journal
+    )
+    files = RunFiles(options, journal)
     monitors = []
     if options.monitor:
         monitors = make_monitors(scheduler, options.tag)
@@ -281,9 +284,6 @@ def command(scheduler: Scheduler, options: RunOptions) -> int:
                 raise
     code = exit_code_of_run(scheduler, on_signal.exit_code)
     run_summary = RunSummaryText(scheduler, code, next(iter(files.tracers), None))
-    journal: Any = options.journal or getattr(
-        scheduler.journal, "path", scheduler.journal
-    )
     if journal:
         journal = Path(journal)
     succeeded = print_end(
@@ -330,18 +330,20 @@ class RunFiles:
 
     Args:
         options: the options, which name the files.
+        journal: the journal of the run, or None if it has none. It may be the scenario's own.
 
     Raises:
         CliError: a library that an instrument needs is not installed.
-        UsageError: two options name one file.
+        UsageError: two options, or an option and the journal, name one file.
 
     """
 
-    def __init__(self, options: RunOptions) -> None:
+    def __init__(self, options: RunOptions, journal: object) -> None:
         self._options: Final = options
         # Whether a file could not be written.
         self.has_failed = False
-        places: list[tuple[str, object]] = [("--journal", options.journal)]
+        name = "--journal" if options.journal else "journal= of the scheduler"
+        places = [(name, journal)]
         for name in ("trace", "report", "events", "junit"):
             places += [(f"--{name}", path) for path in getattr(options, name)]
         _outputs.check_files_differ(places)
