@@ -13,7 +13,7 @@ from trioflow import Job, JobTimeout, Pool, ProcessJob, Retry, Scheduler, Servic
 from trioflow._check import _find_cycles, findings
 from trioflow.cli._inspection import group_findings
 from ..bodies import give, idle, nothing, serve
-from .command_line import trioflow, written
+from .command_line import process, refused, trioflow, written
 
 
 def found(scheduler: Scheduler) -> list[str]:
@@ -217,6 +217,59 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     assert (
         lines[2] == "2 jobs: 2 findings"
     )  # nested schedulers are not counted, as after a run
+
+
+PARTS = """\
+build = Job(work, label="build")
+train = Job(work, label="train", needs={"gpu": 1})
+first = Job(work, label="first", writes="model")
+second = Job(work, label="second", writes="model")
+prepare = Job(work, label="prepare", reads="missing")
+pack = Job(work, label="pack", required=prepare)
+flow = Scheduler(build, train, first, second, prepare, pack)
+"""
+
+
+def test_a_selected_part_is_judged_by_its_own_mistakes(tmp_path: Path) -> None:
+    """What another job needs once kept `run --only` from a part without it, and `check --only` listed nothing."""
+    file = written(tmp_path, PARTS)
+    for part in ("build", "first", "second", "pack"):
+        assert (
+            trioflow("check", file, "--only", part).stdout == "1 job: nothing found\n"
+        )
+        assert f"<Job {part}>" in trioflow("list", file, "--only", part).stdout
+    assert trioflow("run", file, "--no-monitor", "--only", "build").exit_code == 0
+    done = trioflow("check", file, "--only", "train", "--only", "pack")
+    assert done.stdout.startswith("train: 'train' needs gpu=1")
+    assert (done.stdout.splitlines()[-1], done.exit_code) == ("2 jobs: 1 finding", 1)
+    done = trioflow("check", file, "--only", "first", "--only", "second")
+    assert "both write 'model'" in done.stdout
+
+
+def test_a_missing_requirement_is_found_in_a_selected_part_too(tmp_path: Path) -> None:
+    text = 'lost = Job(work, label="lost")\nuser = Job(work, label="user", required=lost)\n'
+    file = written(tmp_path, f'{text}flow = Scheduler(user, Job(work, label="other"))')
+    assert "'user' in 'Scheduler' requires 'lost'" in refused(
+        "run", file, "--only", "user"
+    )
+
+
+@pytest.mark.parametrize("only", [(), ("--only", "prepare"), ("--only", "p*")])
+def test_a_file_that_is_missing_is_told_once(
+    tmp_path: Path, only: tuple[str, ...]
+) -> None:
+    """The log once said it, too: once before the note of `check`, and twice in `run --only`."""
+    text = PARTS.replace(
+        "flow = Scheduler(build, train, first, second, ", "flow = Scheduler("
+    )
+    file = written(tmp_path, text)
+    said = "'prepare' reads 'missing', which is not there and which no job writes"
+    done = process("check", file, *only, cwd=tmp_path)
+    assert (done.stdout.splitlines()[0], done.stderr) == (f"note: {said}", "")
+    done = process("run", "--no-monitor", file, *only, cwd=tmp_path)
+    assert done.stderr.count(said) == 1
+    done = process("list", file, *only, cwd=tmp_path)
+    assert done.stderr == ""
 
 
 def test_notes_are_printed_and_do_not_count(tmp_path: Path) -> None:

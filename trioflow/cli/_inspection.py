@@ -115,9 +115,12 @@ def check(scheduler: Scheduler) -> int:
     """
     from .._check import findings, notes
     from ..view.text._verdict import Tally
+    from ._run import show_engine_log
 
     symbols = _symbols.Symbols.for_stream(sys.stdout)
-    all_findings = findings(scheduler)
+    # The notes below say what the log says before a run.
+    with show_engine_log({"files"}):
+        all_findings = findings(scheduler)
     paths = paths_of(scheduler)
     for text, jobs in group_findings(all_findings, scheduler):
         first, *other_paths = [paths.get(job, job.label) for job in jobs]

@@ -40,7 +40,7 @@ from .. import (
 )
 from .. import _posix as posix
 from .._core.base._graph_algorithms import reachable
-from .._core.scheduler._checks import check_scenario
+from .._core.scheduler._checks import check_requirement, store_implied_requirements
 from .._hints import nearest_name
 from ..abc import printable
 from ..graph import keep_only, topological_order
@@ -597,12 +597,13 @@ def keep_selected_jobs(scheduler: Scheduler, patterns: Sequence[str]) -> None:
 
     Raises:
         UsageError: a pattern matches no job.
-        ValueError, RuntimeError: the scenario cannot run, for example because of a cycle.
+        ValueError: the jobs have no order: there is a cycle, or a requirement is missing. Other mistakes are found
+            later, and only those of the kept jobs.
 
     """
     if not patterns:
         return
-    check_scenario(scheduler)
+    store_implied_requirements(scheduler)
     paths = abc.paths_of(scheduler)
     kept: set[AnyMember] = set()
     for pattern in patterns:
@@ -650,6 +651,8 @@ def _remove_unselected(level: Scheduler, kept: Collection[AnyMember]) -> None:
     # to whether it would have let a job that requires it run although that member failed.
     substitutes: dict[AnyMember, dict[AnyMember, bool]] = {}
     for job in topological_order(level):
+        for requirement in job.required:
+            check_requirement(job, requirement, level)
         required = abc.all_requirements(level, job)
         settled_only = {*_selection.settled_only_for(job)}
         if job not in kept and job.run_if != "succeeded":
