@@ -93,3 +93,20 @@ def test_options_in_the_docs_of_batch_are_those_of_help() -> None:
         "--null",
     }
     assert told <= known
+
+
+def test_one_target_of_the_makefile_runs_as_the_table_says(tmp_path: Path) -> None:
+    """The table once named a job by its file, which the program has not, and promised what it requires."""
+    (program,) = re.findall(
+        r"^```python\n(.*?)^```$", PARALLEL_PAGE, re.DOTALL | re.MULTILINE
+    )
+    line = re.search(r"`make words.txt` \| `(trioflow run FILE .*?)`", PARALLEL_PAGE)
+    assert line is not None
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text("one word\n")
+    (tmp_path / "all.txt").write_text("as it was\n")
+    (tmp_path / "made.py").write_text(program)
+    said = shell(tmp_path, line[1].replace("FILE", "made.py --no-monitor"))
+    assert "1 job succeeded" in said
+    assert (tmp_path / "words.txt").read_text().strip() == "3"
+    assert (tmp_path / "all.txt").read_text() == "as it was\n"
