@@ -4,6 +4,7 @@ import asyncio
 import inspect
 import io
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from trioflow.compat.asynciojobs import (
 from trioflow.testing import run_virtual
 from ...bodies import at_once, hooked, running
 from ...conftest import Virtual
+from ...places import ROOT
 from ...pythons import python
 from . import bodies
 from .bodies import fail, give
@@ -554,6 +556,19 @@ def test_coroutines_that_are_never_awaited_are_closed_without_a_warning() -> Non
     assert {inspect.getcoroutinestate(coroutine) for coroutine in made} == {
         inspect.CORO_CLOSED
     }
+
+
+def test_a_program_that_runs_nothing_ends_without_a_warning() -> None:
+    """It has only listed its jobs, as with --dry-run: "never awaited" was what it said last."""
+    program = (
+        f"from {asynciojobs.__name__} import Job, Scheduler\n"
+        "async def nap(): pass\n"
+        "scheduler = Scheduler(Job(nap()), Scheduler(Job(nap(), coshutdown=nap())))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, cwd=ROOT
+    )
+    assert (ended.stdout, ended.stderr) == (b"", b"")
 
 
 # ---- text output

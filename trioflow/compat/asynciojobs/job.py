@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import inspect
 import itertools
@@ -337,6 +338,14 @@ class _Closer(weakref.ref[Job]):
 
 
 _closers: Final = dict[int, _Closer]()
+
+
+@atexit.register
+def _close_at_exit() -> None:
+    """Close the coroutine objects of jobs that are still there at the exit of the program, if they were not awaited."""
+    for closer in tuple(_closers.values()):
+        if inspect.getcoroutinestate(closer.coroutine) == inspect.CORO_CREATED:
+            closer.coroutine.close()
 
 
 def was_awaited(job: AbstractJob) -> bool:
