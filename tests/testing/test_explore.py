@@ -5,6 +5,7 @@ import gc
 import itertools
 import logging
 import re
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ import anyio
 import anyio.to_thread
 import pytest
 import trio
+import trio._core._run as trio_run
 from trioflow import (
     CommandJob,
     First,
@@ -47,6 +49,7 @@ from trioflow.testing._fault_plans import (
 from trioflow.testing._task_order import TaskOrder
 from ..bodies import at_once, fail_now, give, later, serve
 from ..examples.scripts import load_example
+from ..places import PATIENCE
 from ..transitions import CheckedState
 
 # --- the scenarios of examples/six_faults.py without their faults: no injected fault breaks them
@@ -1048,6 +1051,32 @@ def test_exploring_leaves_the_program_as_it_was(
             assert gc.isenabled() is collects
     finally:
         gc.enable()
+
+
+def test_explorations_in_two_threads_take_turns() -> None:
+    """The second kept the order and the silent log of the first, so the whole program had them from then on."""
+    logger = logging.getLogger("trioflow")
+    second_began, first_ended = threading.Event(), threading.Event()
+    before = logger.disabled, gc.isenabled(), trio_run._r  # type: ignore[attr-defined]
+
+    def second() -> Scheduler:
+        second_began.set()
+        first_ended.wait(PATIENCE)
+        return Scheduler(Job(give))
+
+    thread = threading.Thread(target=explore, args=(second,), kwargs={"runs": 2})
+
+    def first() -> Scheduler:
+        if not thread.ident:
+            thread.start()
+        second_began.wait(0.2)
+        return Scheduler(Job(give))
+
+    explore(first, runs=2)
+    first_ended.set()
+    thread.join()
+    after = logger.disabled, gc.isenabled(), trio_run._r  # type: ignore[attr-defined]
+    assert after == before
 
 
 def test_an_error_of_the_scenario_in_a_later_run_says_in_which() -> None:

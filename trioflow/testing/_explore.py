@@ -15,6 +15,7 @@ import contextlib
 import gc
 import logging
 import random
+import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +50,10 @@ NO_WORLD_TEXT: Final = (
 BACKENDS: Final = get_args(BackendName)
 RUNS_PER_GC: Final = 50
 """The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
+
+
+_IN_PROGRESS: Final = threading.Lock()
+"""Held by the exploration in progress. It sets what the whole program shares: trio's order of tasks, and the log."""
 
 
 class Shrinker:
@@ -236,7 +241,8 @@ def explore(
     - No job and no asyncio task is still running, and `co_shutdown` of each job was called once.
     - All resources of pools and tokens of limiters have been returned.
 
-    A broken run is repeated with fewer faults, until none can be left out. See `BrokenRun`.
+    A broken run is repeated with fewer faults, until none can be left out. See `BrokenRun`. Explorations in several
+    threads take turns.
 
     Args:
         make_scheduler: builds a new scenario at each call, in the event loop. If it takes an argument, it gets the
@@ -306,7 +312,7 @@ def explore(
             "explore() starts an event loop, but one is already running: call it from synchronous code"
         )
     explorer = _Explorer(make_scheduler, check)
-    with _suspend_log_and_gc():
+    with _IN_PROGRESS, _suspend_log_and_gc():
         if isinstance(seed, str):
             plan = read_plan(seed)
             if not takes_world and any(
