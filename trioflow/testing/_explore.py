@@ -52,7 +52,7 @@ RUNS_PER_GC: Final = 50
 """The number of runs between two garbage collections. Automatic collection would take a fifth of the time."""
 
 
-_IN_PROGRESS: Final = threading.Lock()
+_IN_PROGRESS: Final = threading.RLock()
 """Held by the exploration in progress. It sets what the whole program shares: trio's order of tasks, and the log."""
 
 
