@@ -87,12 +87,12 @@ def check_files_differ(places: Iterable[tuple[str, object]]) -> None:
         UsageError: two arguments do.
 
     """
-    from pathlib import Path
-
     names: dict[str, str] = {}
     for name, path in places:
+        if not path or not isinstance(path, (str, os.PathLike)):
+            continue
         # A device takes the texts of all.
-        if isinstance(path, Path) and (path.is_file() or not path.exists()):
+        if os.path.isfile(path) or not os.path.exists(path):
             other = names.setdefault(os.path.realpath(path), name)
             if other != name:
                 raise click.UsageError(

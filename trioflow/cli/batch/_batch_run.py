@@ -8,7 +8,6 @@ import os
 import shutil
 import sys
 from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -115,13 +114,13 @@ def open_records(options: Options) -> tuple[list[Record], OutputDirectory | None
     if options.joblog is None and options.results is None:
         return [], None
     joblog = (options.joblog or "").removeprefix("+")
-    files: list[tuple[str, Path]] = []
-    if options.journal is not None:
-        files.append(("--journal", Path(options.journal)))
-    files.append(("--joblog", Path(joblog)))
-    if options.results is not None:
-        files.append(("--results", Path(options.results)))
-    _outputs.check_files_differ(files)
+    _outputs.check_files_differ(
+        [
+            ("--journal", options.journal),
+            ("--joblog", joblog),
+            ("--results", options.results),
+        ]
+    )
     # Imported here, because few batches need it.
     from ...batch import _record_files
 
