@@ -284,6 +284,34 @@ def test_a_success_is_taken_back_when_its_user_is_scheduled(
     assert (used, make.restored) == ([2], True)
 
 
+def test_a_success_is_taken_back_when_its_user_is_scheduled_for_another_try(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """The word was accepted, but had no effect: the user ran with the old result, which was in the journal no more."""
+    path = tmp_path / "run.db"
+    used = list[int]()
+
+    async def use(result: int) -> None:
+        used.append(result)
+        if len(used) == 1:
+            raise OSError
+
+    def say(_: object, job: object) -> None:
+        if job is user and len(used) == make.attempts == 1:
+            make.try_again()
+
+    make = Job(Counting(), version=1)
+    user = Job(use, make)
+    mend = Job(after, 5, lambda: user.try_again(), save=None)
+    scheduler = Scheduler(make, user, mend)
+    watch = hooked(job_scheduled=say)
+    assert virtual(lambda: scheduler.co_run(journal=path, instruments=[watch]))
+    assert (used, make.attempts) == ([1, 2], 2)
+    scheduler.remove(mend)
+    virtual(lambda: scheduler.co_run(journal=path))
+    assert (used, make.restored) == ([1, 2], True)
+
+
 def test_each_reader_is_told_each_end(virtual: Virtual) -> None:
     """Hooks hear each end, and that the jobs are reopened; an iterator yields only what has settled."""
     told: list[tuple[str, str]] = []

@@ -324,6 +324,8 @@ class Reopening(Part):
                     self._is_line_clean = True
                 self._reopen(job, step)
                 reopened.append(job)
+        # From here on, a function that is told may take a success back, at once.
+        self._is_working = False
         if reopened:
             self.tell_readers(reopened)
         if not self.steps:
@@ -331,7 +333,6 @@ class Reopening(Part):
             self._tell_log()
         if reopened:
             self.make_ready(reopened)
-        self._is_working = False
         if self.is_busy():
             run.call_in_loop(self._work)
 
