@@ -544,17 +544,21 @@ def test_two_files_of_one_name_need_two_destinations(
     assert twice.result() == [f"{tmp_path}/once/log"]
 
 
+@pytest.mark.parametrize("target", ["link/", "link to the log"])
 def test_a_file_that_another_job_has_pulled_is_not_replaced_through_a_link(
-    backend: str, local: LocalConnection, tmp_path: Path
+    backend: str, local: LocalConnection, tmp_path: Path, target: str
 ) -> None:
-    """Two names of one directory are one place: the copy of the job that came first was lost, and both succeeded."""
+    """Two names of one directory are one place: the copy of the job that came first was lost, and both succeeded.
+
+    So are two names of one file: a copy onto a link goes where that leads."""
     (tmp_path / "same").mkdir()
     (tmp_path / "link").symlink_to("same")
+    (tmp_path / "link to the log").symlink_to("same/log")
     jobs = list[SshJob]()
-    for name, target in (("a", "same"), ("b", "link")):
+    for name, to in (("a", "same/"), ("b", target)):
         (tmp_path / name).mkdir()
         (tmp_path / name / "log").write_text(name)
-        pull = Pull(f"{tmp_path}/{name}/log", to=f"{tmp_path}/{target}/")
+        pull = Pull(f"{tmp_path}/{name}/log", to=f"{tmp_path}/{to}")
         jobs.append(SshJob(local.node(), pull, label=name))
     assert not Scheduler(*jobs, jobs_window=1).run(backend=backend)
     assert (tmp_path / "same" / "log").read_text() == "a"

@@ -114,7 +114,7 @@ async def pull(
                 target = os.path.join(to, name)
             placed.append((f"{incoming}/{name}", target, name))
         places = await call_in_thread(lambda: [_place_of(*each) for each in placed])
-        resolved = await call_in_thread(lambda: [*map(_resolve, places)])
+        resolved = await call_in_thread(lambda: [*map(os.path.realpath, places)])
         with session.hidden_paths():
             _claim_places(resolved, session)
         for command in _placing_commands(placed):
@@ -128,12 +128,6 @@ def _place_of(copy: str, target: str, name: str) -> str:
     if os.path.isdir(target) and not os.path.isdir(copy):
         return os.path.join(target, name)
     return target
-
-
-def _resolve(place: str) -> str:
-    """Return the place of a copy where the links to its directory lead. A link in the place itself is replaced."""
-    directory, name = os.path.split(os.path.abspath(place))
-    return os.path.join(os.path.realpath(directory), name)
 
 
 def _claim_places(places: Sequence[str], session: NodeSession) -> None:
