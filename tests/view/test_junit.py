@@ -254,6 +254,24 @@ def test_a_failure_in_a_tolerated_group_is_not_called_awaited(
     assert case.result[0].message == "failed (did not count): OSError: broken"
 
 
+def test_a_failure_in_a_tolerated_group_counts_no_more_if_the_run_fails(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """It was a failure of the suite when another job had failed, or the run had timed out, which it then hid."""
+    inner = Scheduler(Job(fail, label="bad"), label="inner")
+    group = Scheduler(inner, label="group", critical=False)
+    other = Job(fail, label="other")
+    file = JUnit(tmp_path / "junit.xml")
+    run = Scheduler(group, other).co_run
+    assert not virtual(functools.partial(run, instruments=[file]))
+    assert 'failures="1" errors="0" skipped="1"' in Path(file.path).read_text()
+    late = Scheduler(
+        Scheduler(Job(fail), critical=False), Job(anyio.sleep_forever), timeout=1
+    )
+    assert not virtual(functools.partial(late.co_run, instruments=[file]))
+    assert 'failures="0" errors="1" skipped="2"' in Path(file.path).read_text()
+
+
 def test_the_junit_file_has_no_redacted_text(tmp_path: Path) -> None:
     secret = CommandJob(
         ["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE
