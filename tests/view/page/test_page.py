@@ -842,6 +842,34 @@ def test_dropped_jobs_are_kept_only_until_they_were_told(
     assert len(results.made) == 3
 
 
+def test_a_page_shows_a_second_run_of_its_scheduler_as_a_run_and_can_steer_it(
+    backend: Any,
+) -> None:
+    """It showed the jobs as "run 2", with those that the first run had added, and buttons said that it had ended."""
+    page = Page(os.getpid(), None)
+    found: list[Any] = []
+
+    async def grow() -> None:
+        if not found:
+            scheduler.add(Job(nothing, label="added"))
+
+    def look() -> None:
+        page.ask()
+        found.append(sorted(span.name for span in page._run.record().spans))
+        words = {"watch": page._key, "seen": page._run.answer["seen"], "page": True}
+        found.append(_client.ask(os.getpid(), {"do": "pause", **words}))
+        resumed = {"do": "resume", "marks": ["paused"], **words}
+        found.append(_client.ask(os.getpid(), resumed))
+
+    grows = Job(grow, label="grow")
+    looks = ThreadJob(look, label="look", required=grows)
+    scheduler = Scheduler(grows, looks, label="night")
+    for _ in range(2):
+        assert scheduler.run(backend=backend)
+    done = [{"done": "'night': paused"}, {"done": "'night': resumed"}]
+    assert found == [["added", "grow", "look"], *done, ["grow", "look"], *done]
+
+
 def test_a_page_that_was_forgotten_shows_its_own_run_again_and_no_other(
     backend: Any,
 ) -> None:

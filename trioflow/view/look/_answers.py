@@ -463,6 +463,12 @@ def _tell_changes(request: Record) -> Record:
             watching.wait_for(
                 lambda: is_ending or steered_count != count, WATCH_INTERVAL
             )
+        if watch.in_progress.has_ended():
+            for run in runs_in_progress():
+                if run.scheduler is watch.in_progress.scheduler:
+                    # Its jobs are those of a later run now.
+                    watch.close()
+                    watch = watches[key] = Watch(run)
         watch.asked_at = time.monotonic()
     # Not `watching`, which the end of the program and those who steer take.
     with watch.lock:

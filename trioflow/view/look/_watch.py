@@ -69,7 +69,7 @@ Step = tuple[int, str, float | None, float | None]
 
 
 class Watch:
-    """The state of knowledge of a looking process about a run, and about later runs of its scheduler."""
+    """The state of knowledge of a looking process about a run. A later run of its scheduler needs another."""
 
     def __init__(self, in_progress: RunInProgress) -> None:
         self.in_progress: Final = in_progress
