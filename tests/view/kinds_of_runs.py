@@ -58,6 +58,19 @@ def groups() -> Scheduler:
     )
 
 
+def more_required() -> Scheduler:
+    """Return a run in which a job that waits gets another requirement."""
+
+    async def grow() -> None:
+        await anyio.sleep(3)
+        last.requires(scheduler.add(Job(nap, 4, label="added")))
+
+    first = Job(nap, 5, label="first")
+    last = Job(nap, 2, label="last", required=first)
+    scheduler = Scheduler(first, last, Job(grow, label="grow"), label="night")
+    return scheduler
+
+
 def tried_again() -> Scheduler:
     """Return a run with a group, whose jobs wait for its slot, and which is tried again."""
 
@@ -84,6 +97,7 @@ KINDS: dict[str, Callable[[], Scheduler]] = {
     ),
     "groups": groups,
     "group tried again": tried_again,
+    "requires more": more_required,
     "forever": lambda: Scheduler(
         Job(anyio.sleep_forever, forever=True), Job(nap, 5), label="night"
     ),

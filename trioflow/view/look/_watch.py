@@ -62,8 +62,10 @@ MAX_TOLD: Final = 1000
 """The number of jobs that an answer describes. More are in the next answer, so that none takes longer than 0.1 s."""
 MAX_TAIL: Final = 4000
 """The number of bytes at the end of the output of a running command that are told of the job that somebody looks at."""
-Told = tuple[JobState | None, int]
-"""The state and the attempt of a job that were told. The state is None if all has to be told anew."""
+Told = tuple[JobState | None, int, int]
+"""The state, the attempt, and the number of requirements of a job that were told. See `UNTOLD`."""
+UNTOLD: Final[Told] = (None, 0, 0)
+"""All of the job has to be told anew."""
 Step = tuple[int, str, float | None, float | None]
 """The key of a job, its new state, when it started, and when it settled."""
 
@@ -131,7 +133,7 @@ class Watch:
                 if job in self._unsettled:
                     continue
                 if (live.state, live.finished_at) != (job.state, job.finished_at):
-                    self._unsettled[job] = None, 0
+                    self._unsettled[job] = UNTOLD
         told, steps, jobs, has_more = self._describe_changed_jobs()
         # For a run in progress: the looking process shows its text.
         is_last = view is not None and not has_more
@@ -194,7 +196,7 @@ class Watch:
         self._reopened_counts = reopened_counts
         self._changed_runs.clear()
         self._unsettled.update(told)
-        for job, (state, _) in told.items():
+        for job, (state, _, _) in told.items():
             if state is not None and state.is_settled:
                 del self._unsettled[job]
         for dropped, job in found_dropped:
@@ -266,7 +268,7 @@ class Watch:
                         and live.finished_at != live.job.finished_at
                     ):
                         live.reopen()
-            self._unsettled.update(dict.fromkeys(run.jobs, (None, 0)))
+            self._unsettled.update(dict.fromkeys(run.jobs, UNTOLD))
         if not run.is_continued:
             run.started_at = began
         if run.ended_at is not None:
@@ -306,7 +308,7 @@ class Watch:
             if self.number or not scheduler.keep_jobs:
                 # It was added since the last answer, or since the run began.
                 live.added_at = self._view.clock()
-            self._unsettled[job] = None, 0
+            self._unsettled[job] = UNTOLD
             _event_log.add_keys(job, self._owners, self._keys)
             if _job_queries.box_of(job).name == "question":
                 self._asking[job] = None
@@ -358,7 +360,7 @@ class Watch:
         # `state_of` is implemented in C: of 5,000 jobs that wait, all but a few have nothing to tell.
         states = map(state_of, self._unsettled)
         for (job, last), now in zip(self._unsettled.items(), states, strict=True):
-            state, attempt = last
+            state, attempt, last_required_count = last
             may_differ = state is JobState.RUNNING and job.attempts != attempt
             if now is state and not may_differ:
                 continue
@@ -367,10 +369,12 @@ class Watch:
             attempts = job.attempts
             live = self._jobs[job]
             live.read()
-            told[job] = _shared_state(live.state, attempts)
+            required_count = len(job.required)
+            told[job] = _shared_state(live.state, attempts, required_count)
             # Groups that have not begun have none.
             is_plain = live.outcome[1:] == PLAIN_OUTCOME[1:] and attempts < 2
-            if state is not None and is_plain:
+            has_new_requirements = required_count > last_required_count
+            if state is not None and is_plain and not has_new_requirements:
                 times = live.started_at, live.finished_at
                 steps.append((live.key, live.state.value, *times))
                 continue
@@ -490,9 +494,9 @@ def _result_text(job: AnyJob) -> str:
 
 
 @functools.lru_cache
-def _shared_state(state: JobState, attempts: int) -> Told:
+def _shared_state(state: JobState, attempts: int, required_count: int) -> Told:
     """Return the same object for all jobs in a state, so that Python has few to look through for garbage."""
-    return state, attempts
+    return state, attempts, required_count
 
 
 def _later_attempt_starts(job: AnyJob, outcome: Outcome) -> Iterator[float]:
