@@ -250,9 +250,10 @@ class TerminalDisplay(Display):
     def _stop_program(self, number: int, _: object) -> None:
         """Stop this program, as Ctrl-Z does, with the cursor shown and no picture. Draw it again afterwards."""
         with self.pause():
-            self._handle_stop_key(self._stop_program, signal.SIG_DFL)
+            # Of a run that has begun since, it is that run's, which calls this one.
+            handler = signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
-            self._handle_stop_key(signal.SIG_DFL, self._stop_program)
+            signal.signal(number, handler)
 
     def wake(self) -> None:
         self._ticker.wake()
