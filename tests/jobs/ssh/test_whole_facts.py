@@ -231,7 +231,8 @@ def test_paths_on_a_node_begin_at_its_home(monkeypatch: pytest.MonkeyPatch) -> N
     assert _sftp_transfers._with_ancestors("a/b/c") == ["a", "a/b", "a/b/c"]
     assert _sftp_transfers._with_ancestors("/a/b") == ["/a", "/a/b"]
     assert [_sftp_transfers._with_ancestors(each) for each in ("", ".", "~", "/")] == [[]] * 4  # fmt: skip
-    copies = [(f"{number:0965}", "t", "n") for number in range(201)]
+    width = _wrapper.MAX_PORTION_BYTES // 100 - 35
+    copies = [(f"{number:0{width}}", "t", "n") for number in range(201)]
     words = [command[4:] for command in _sftp_transfers._placing_commands(copies)]
     assert [len(each) for each in words] == [300, 300, 3]
     assert int(words[1][0]) == 100
