@@ -789,6 +789,19 @@ def test_the_question_of_a_first_is_not_open_once_that_is_decided(
     assert "'pick/approve' has not asked; these jobs wait" in words(told[1])
 
 
+def test_nor_is_that_of_a_first_that_runs_alone(virtual: Virtual, file: Path) -> None:
+    """It stayed in the list, though the next run restores the winner, and asks nothing."""
+
+    def build() -> Scheduler:
+        ask = Answer("which?", label="approve")
+        return First(ask, Job(anyio.sleep, 1, label="default"), journal=file)
+
+    for is_again in (False, True):
+        ask, default = ran(virtual, build)
+        assert (ask.started_at is None, default.restored) == (is_again, is_again)
+        assert left(file) == []
+
+
 # ---- a name means the same job whatever has been answered since
 def words(text: str) -> str:
     return " ".join(text.split())

@@ -477,6 +477,9 @@ class Recorder:
         entry.undecided = None
         facts.requirement_forms.winners[first] = winners
         used = dict(facts.budget_use.decide(first))
+        if first.scheduler is None:
+            # Of one that runs alone, a later run restores the winners themselves.
+            self.questions.withdraw("")
         if undecided is None:
             return
         members, fingerprint = undecided
