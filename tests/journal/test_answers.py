@@ -155,8 +155,26 @@ def test_an_answer_that_could_not_be_replaced_still_counts(
         long = "x" * _questions.MAX_FILE_SIZE
         told = asked(file, "approve", long, "--replace", code=2)
         assert "takes more than 1 MiB" in told
-        assert left(file) == ["answer", "question"]
+        kept = "taken" if is_taken else "answer"
+        assert left(file) == sorted(["question", kept])
     assert result(ran(virtual, approval(file))) == ("first", False)
+
+
+def test_an_answer_replaces_that_which_a_killed_run_has_taken_and_one_behind_it(
+    virtual: Virtual, file: Path
+) -> None:
+    """It was refused because of the second, with the advice to add --replace, and the first was lost."""
+    wait_for_nothing(virtual, approval(file))
+    files = _questions.QuestionFiles(file)
+    for by in "ab":
+        question = files.read("question", "approve")
+        answer = _questions.make_answer("approve", question, by, False, by)
+        assert files.write("answer", "approve", answer, replaces=False)
+        files.take("approve")
+    assert left(file) == ["answer", "question", "taken"]
+    told = asked(file, "approve", "c", "--replace")
+    assert "approve: c, in place of 'a' by a, on 20" in told
+    assert result(ran(virtual, approval(file))) == ("c", False)
 
 
 def test_an_answer_that_a_killed_run_has_taken_has_come_first(

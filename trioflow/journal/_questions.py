@@ -260,27 +260,29 @@ class QuestionFiles:
     def withdrawn(
         self, path: str, kinds: Iterable[str]
     ) -> Generator[GivenAnswer | None]:
-        """Take away the first of these files about the job at `path`, and no other. If the body raises, put it back.
+        """Take away these files about the job at `path`. If the body raises, put them back.
 
-        It is put back as an answer, unless another one has come meanwhile. The body gets what it says, if there is one.
+        Each is put back unless another one has come meanwhile. The body gets what the first of them says, if there is
+        one.
         """
         name = f"{hash_of_text(path)}.{secrets.token_hex(8)}"
+        withdrawn: dict[str, Path] = {}
         for kind in kinds:
-            withdrawn = self.directory / f"{name}.{kind}"
-            try:
-                os.rename(self._file(kind, path), withdrawn)
-            except OSError:
-                continue
-            try:
-                yield self._read_file(withdrawn)
-            except BaseException:
+            file = self.directory / f"{name}.{kind}"
+            with contextlib.suppress(OSError):
+                os.rename(self._file(kind, path), file)
+                withdrawn[kind] = file
+        try:
+            found = [*map(self._read_file, withdrawn.values())]
+            yield next(iter(found), None)
+        except BaseException:
+            for kind, file in withdrawn.items():
                 with contextlib.suppress(OSError):
-                    os.link(withdrawn, self._file("answer", path))
-                raise
-            finally:
-                withdrawn.unlink(missing_ok=True)
-            return
-        yield None
+                    os.link(file, self._file(kind, path))
+            raise
+        finally:
+            for file in withdrawn.values():
+                file.unlink(missing_ok=True)
 
     def remove(self, path: str, *kinds: str) -> None:
         for kind in kinds:
