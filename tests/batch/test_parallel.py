@@ -211,6 +211,20 @@ def test_line_buffer_option_prints_lines_while_their_command_runs() -> None:
         assert process.wait() == 0
 
 
+@pytest.mark.parametrize("options", [[], ["--line-buffer"]])
+def test_what_the_last_try_has_written_counts_as_received(options: list[str]) -> None:
+    """With `--line-buffer`, the job log once counted the bytes of all tries; GNU parallel's has those of the last."""
+    words = [*options, "--retries", "2", "--joblog"]
+    line = ["echo try; exit {}", ":::", "1"]
+    assert batch(*words, "log", *line).stdout == "try\n" * (2 if options else 1)
+    gnu(*words, "gnu", *line)
+    counts = [
+        [row.split("\t")[5] for row in Path(name).read_text().splitlines()]
+        for name in ("log", "gnu")
+    ]
+    assert counts == [["Receive", "4"]] * 2
+
+
 def test_line_buffer_option_prints_a_very_long_line_in_one_piece() -> None:
     """With `--line-buffer`, a line of 300 KB has one tag, and all its bytes count as received."""
     done = batch(

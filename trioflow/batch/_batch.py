@@ -473,12 +473,11 @@ class Batch:
         """Return the output streams of an attempt."""
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
-        if command.live_outputs is None:
-            print_live = partial(self.reporter.printer.print_live, command.sequence)
-            command.live_outputs = (
-                _output.TaggedLineStream(partial(print_live, 0), command.tag),
-                _output.TaggedLineStream(partial(print_live, 1), command.tag),
-            )
+        print_live = partial(self.reporter.printer.print_live, command.sequence)
+        command.live_outputs = (
+            _output.TaggedLineStream(partial(print_live, 0), command.tag),
+            _output.TaggedLineStream(partial(print_live, 1), command.tag),
+        )
         return command.live_outputs
 
     async def find_other_node(self, error: Unreachable) -> Node | None:
