@@ -1057,6 +1057,9 @@ def test_files_of_questions_go_when_their_answers_are_in_the_journal(
     assert caplog.messages[-1].endswith(" q VALUE --asked 2")
     questions.publish(job, "lines", "f", True, facts | {"question": "a\nb"})
     assert "\n  to answer: trioflow" in caplog.messages[-1]
+    # The log once told everybody to give the secret as an argument, which others see.
+    questions.publish(job, "token", "f", True, facts | {"redact": True})
+    assert caplog.messages[-1].endswith(f"trioflow answer {store.path} token -")
     caplog.clear()
     questions.publish(Job(nap, label="quiet", log=False), "quiet", "f", True, facts)
     assert caplog.messages == []
@@ -1070,7 +1073,8 @@ def test_files_of_questions_go_when_their_answers_are_in_the_journal(
     assert files.read("answer", "q") is None
     store.add_records([record("q")], [], [])
     questions.discard_unasked([])
-    assert left() == {("question", "q"), ("question", "lines"), ("question", "quiet")}
+    kept = ("q", "lines", "token", "quiet")
+    assert left() == {("question", path) for path in kept}
     assert caplog.messages == [
         "the answer to 'z' was not used, and is removed: no job has asked that"
     ]

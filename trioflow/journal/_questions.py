@@ -446,7 +446,8 @@ class RunQuestions:
         # An answer to what was asked before is refused first.
         if job.log and published.poll() is None:
             call = shlex.join(["trioflow", "answer", str(self._store.path), path])
-            call += " VALUE"
+            # Others see the arguments of commands: a secret is read from standard input.
+            call += " -" if question.redact else " VALUE"
             if published.number > 1:
                 call += f" --asked {published.number}"
             end = "\n  to answer" if "\n" in question.question else "; to answer"
