@@ -130,6 +130,25 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
     assert (root.get("failures"), root.get("tests")) == ("4", str(len(cases)))
 
 
+@pytest.mark.parametrize("keep_jobs", [True, False])
+def test_cases_of_jobs_with_equal_labels_have_different_names(
+    virtual: Virtual, tmp_path: Path, keep_jobs: bool
+) -> None:
+    """GitLab takes the first of equal names, and showed no failure of a job that ended after another of its label."""
+    path = tmp_path / "junit.xml"
+    jobs = [Job(nap, 1, label="a/b"), Job(fail, 2, label="a/b"), Job(nap, label="c#2")]
+    groups = [Scheduler(Job(nap, label="in"), label="group") for _ in range(2)]
+    scheduler = Scheduler(jobs, groups, label="all", keep_jobs=keep_jobs)
+    virtual(run_and_report, scheduler, JUnit(path))
+    assert {name: kinds(case) for name, case in cases_in(path).items()} == {
+        "all: a/b": [],
+        "all: a/b#2": ["Failure"],
+        "all: c#2": [],
+        "all/group: in": [],
+        "all/group#2: in": [],
+    }
+
+
 def test_dropped_jobs_are_in_the_junit_file(virtual: Virtual, tmp_path: Path) -> None:
     scheduler = Scheduler(
         Job(

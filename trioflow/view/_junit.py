@@ -31,6 +31,8 @@ ANSI_ESCAPE_PATTERN: Final = re.compile(
 INVALID_XML_CHARACTERS: Final = re.compile(
     "[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
+ORDINAL_PATTERN: Final = re.compile(r"(?<!\\)(?:\\\\)*(#\d+)\Z")
+"""The end of a path that tells a job from others with its label."""
 
 
 @final
@@ -195,6 +197,12 @@ def _errors_in_attempts(span: Span) -> list[str]:
     return [error for number, _, error in span.failed_attempts if number and error]
 
 
+def _case_name(span: Span) -> str:
+    """Return the label of a job, with its number if it is not the first with this label: GitLab ignores equal names."""
+    ordinal = ORDINAL_PATTERN.search(span.path)
+    return span.label if ordinal is None else span.label + ordinal[1]
+
+
 def _add_case(
     record: TraceRecord, suite: Tree.Element, span: Span, earlier_errors: list[str]
 ) -> None:
@@ -202,7 +210,7 @@ def _add_case(
         suite,
         "testcase",
         classname=suite.attrib["name"],
-        name=span.label,
+        name=_case_name(span),
         time=_format_time(span.took or 0.0),
     )
     if span.state is JobState.FAILED:
