@@ -101,6 +101,23 @@ def test_a_trace_that_is_read_during_the_second_try_of_a_group_has_its_jobs_as_t
     assert seen["after"] == "idle"
 
 
+def test_a_job_has_been_ready_since_it_was_tried_again(virtual: Virtual) -> None:
+    """A look at a run whose loop was blocked said that it had been ready since it had failed."""
+    scene = Scene()
+    texts: dict[str, str] = {}
+
+    async def look() -> None:
+        await anyio.sleep(8)
+        scene.scheduler.try_again()
+        (run,) = describe_process()["runs"]
+        texts.update((row["paths"][0], row["explanation"]) for row in run["waiting"])
+
+    scene.scheduler.add(Job(look, label="look"))
+    virtual(lambda: scene.scheduler.co_run())
+    ready = "is ready, but 'look' blocks the event loop; it has been ready for 0 s"
+    assert texts["group"] == ready
+
+
 def test_a_page_knows_the_attempt_of_each_job(virtual: Virtual) -> None:
     """A job that was blocked in the run of its group before is in its first attempt."""
     scene = Scene()

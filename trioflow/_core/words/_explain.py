@@ -283,21 +283,23 @@ WAITED_FOR: Final = {
 def waiting_since(job: AnyJob) -> float | None:
     """Return the time when a SCHEDULED job began to wait, on the same clock as `job.started_at`.
 
-    If the job was throttled or retried, this is the end of its last attempt. Otherwise, it is the time when the last of
-    the members that it waited for settled. Return None if there are no such members, or if a running service is among
-    them. Also return None if the job is not SCHEDULED.
+    If the job was throttled or retried, this is the end of its last attempt, and if it was tried again, the time of
+    that. It is not before the last of the members that it waited for settled. Return None if there are none of these,
+    or if a running service is among the members. Also return None if the job is not SCHEDULED.
     """
     scheduler = job._scheduler
     if scheduler is None or job._state is not SCHEDULED:
         return None
     ends = [attempt.ended for attempt in _job_queries.throttled_attempts(job)]
-    ends += [attempt.ended for attempt in _job_queries.failed_attempts(job)]
-    if ends:
-        return max(ends)
+    for attempt in _job_queries.failed_attempts(job):
+        ends.append(attempt.ended)
+        if attempt.had_settled:
+            ends.append(attempt.backed_off_until)
     times = [other._finished_at for other in scheduler._members.all_requirements(job)]
-    if None in times:
+    if None in times and not ends:
         return None
-    return max((time for time in times if time is not None), default=None)
+    ends += [time for time in times if time is not None]
+    return max(ends, default=None)
 
 
 def get_status_text(job: AnyJob) -> str:
