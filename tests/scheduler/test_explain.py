@@ -453,6 +453,21 @@ def test_explain_reports_that_the_run_did_not_reach_a_job(virtual: Virtual) -> N
     )
 
 
+def test_explain_does_not_take_the_run_of_a_group_before_for_that_which_it_did_not_reach(
+    virtual: Virtual,
+) -> None:
+    """What the group requires was tried again, and failed. The job "was not reached: the run stopped (completed)"."""
+    bodies = iter((nap, fail))
+    source = Job(lambda: next(bodies)(1), label="source")
+    job = Job(nap, label="job")
+    group = Scheduler(job, label="group", required=source)
+    scheduler = Scheduler(source, group, Job(later, 4, source.try_again))
+    why = "its scheduler 'group' is blocked: 'source' did not succeed"
+    assert explained_after(scheduler, job, virtual).startswith(
+        f"'job' was not reached: {why}"
+    )
+
+
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.parametrize(
     ("run_if", "body", "why"),

@@ -144,8 +144,9 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         if enclosing._run is not None and outer is not None:
             explanation = _explanation(outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {explanation}"
-        # One that waits to run again has the fate of its last run.
-        is_over = enclosing._scheduler is None or enclosing._state.is_settled
+        # One that waits to run again, or has ended before it did, has the fate of its last run.
+        has_run = enclosing._started_at is not None and enclosing._state.is_settled
+        is_over = enclosing._scheduler is None or has_run
         if is_over and enclosing._fate.reason is not None:
             return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._fate.reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
