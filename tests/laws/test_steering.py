@@ -49,7 +49,6 @@ TABLE: dict[tuple[str, str], Any] = {
     ("pause", "again"): {"a": [1, 5], "c": [1, 5], "b": [10]},
     ("pause", "settled"): REFUSED,
     **{("resume", phase): NOTHING for phase in PHASES},
-    ("resume", "settled"): REFUSED,
     ("window", "not begun"): {"a": [1, 4], "c": [5], "b": [6]},
     ("window", "running"): {"a": [1, 5], "c": [1, 6], "b": [7]},
     ("window", "ending"): {"a": [1, 5], "c": [1, 6], "b": [7]},

@@ -560,6 +560,27 @@ def test_a_word_from_another_thread_means_the_attempt_in_which_it_is_heard(
     )
 
 
+@pytest.mark.both_backends
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_a_group_that_has_settled_is_resumed_before_it_is_tried_again(
+    virtual: Virtual, in_thread: bool
+) -> None:
+    """Its pause lasts for the whole run, so whoever has paused it can end that, whatever became of it."""
+
+    def resume() -> None:
+        if in_thread:
+            with ThreadPoolExecutor(1) as threads:
+                threads.submit(group.resume).result()
+        else:
+            group.resume()
+
+    job = Job(nap, 1.5)
+    group = Scheduler(job)
+    words = [group.pause, resume, group.try_again]
+    assert virtual(Scheduler(group, Job(at, 1, *words), timeout=50).co_run)
+    assert (job.attempts, job.finished_at) == (2, 4.5)
+
+
 def nothing_now() -> None:
     """Let a second pass."""
 

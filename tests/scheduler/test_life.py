@@ -238,6 +238,7 @@ def answer_to(
     if (
         word in ("drain", "resume")
         and scene.stage in (Stage.ENDED, Stage.BODY, Stage.SETTLED)
+        and Answer.IGNORE in cell
         and scene.error is None
     ):
         seen = (

@@ -1259,7 +1259,10 @@ class BaseScheduler(
         self._steer(self.pause, lambda run: run.steering.set_pause(run, self, True))
 
     def resume(self) -> None:
-        """Let jobs start again after `pause()`. Without a pause, do nothing. Threads and errors are as for `pause`."""
+        """Let jobs start again after `pause()`. Without a pause, do nothing. Threads and errors are as for `pause`.
+
+        It is no error if a nested scheduler has settled: if it is tried again, it is not paused.
+        """
         self._steer(self.resume, lambda run: run.steering.set_pause(run, self, False))
 
     def try_again(self) -> None:
@@ -1297,12 +1300,13 @@ class BaseScheduler(
         name = word.__name__
         run = self._ask(name, f"{name}() of {self.label!r}", word)
         if run is not None:
-            run.steering.call(run.outermost(), functools.partial(self._act, act))
+            run.steering.call(run.outermost(), functools.partial(self._act, name, act))
 
-    def _act(self, act: Callable[[Run], None]) -> None:
+    def _act(self, name: str, act: Callable[[Run], None]) -> None:
         # Only now: since another thread has asked, an attempt may have ended, and the next may have begun.
-        if (run := self._run_around()) is not None:
-            act(run)
+        stage, level = _life.stage_of(self)
+        if level._run is not None and _life.acts(name, stage):
+            act(level._run)
 
     def is_paused(self) -> bool:
         """Return whether none of its jobs starts because this scheduler, or one around it, is paused."""

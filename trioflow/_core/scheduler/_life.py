@@ -29,7 +29,8 @@ The words:
 - Everything that only reads acts at each stage: `iterate_jobs`, `explain`, `results`, `is_paused`, ...
 
 At the stage RUNNING, the phase of the run says more. A group that has not begun, or waits for its next attempt, is in
-no phase, and takes "pause" and "jobs_window=" all the same. The tests of these rows are in tests/laws/test_steering.py.
+no phase, and takes "pause" and "jobs_window=" all the same. One that has settled takes "resume", for it may be tried
+again, and would begin with its pause. The tests of these rows are in tests/laws/test_steering.py.
 
 | word | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
 |---|---|---|---|---|---|
@@ -177,7 +178,7 @@ WORDS: Final[dict[str, Word]] = {
     "cancel of a job": Word(  (REFUSES, KEEPS,   ACTS,    ACTS,    LATE,    LATE,    LATE,    SAME)),
     "drain": Word(            (REFUSES, KEEPS,   ACTS,    ACTS,    LATE,    LATE,    LATE,    SAME), STEERED),
     "pause": Word(            (REFUSES, KEEPS,   ACTS,    ACTS,    LATE,    LATE,    LATE,    SAME), STEERED),
-    "resume": Word(           (REFUSES, KEEPS,   ACTS,    ACTS,    LATE,    LATE,    LATE,    SAME), STEERED),
+    "resume": Word(           (REFUSES, KEEPS,   ACTS,    ACTS,    ACTS,    LATE,    LATE,    SAME), STEERED),
     "try_again": Word(        (REFUSES, REFUSES, ACTS,    NEVER,   NEVER,   LATE,    LATE,    SAME)),
     "try_again of a job": Word((REFUSES, REFUSES, ACTS,   REFUSES, NEVER,   LATE,    LATE,    SAME),
         at={Stage.WAITING: "{call}: {name} has not begun in the run of {level}, or waits for another attempt"}),
@@ -302,6 +303,11 @@ def is_resetting(scheduler: BaseScheduler) -> bool:
 def _cell(word: str, scheduler: BaseScheduler, stage: Stage) -> Cell:
     cells = WORDS[word].cells
     return (cells[CLOSED] if scheduler._is_closed else SAME) or cells[stage] or REFUSES
+
+
+def acts(word: str, stage: Stage) -> bool:
+    """Return whether a word acts at a stage, in any thread."""
+    return WORDS[word].cells[stage] is ACTS
 
 
 def _is_elsewhere(stage: Stage, level: BaseScheduler) -> bool:
