@@ -513,12 +513,35 @@ def test_as_settled_iterator_of_an_earlier_run_yields_no_job_of_the_next(
         after = scheduler.as_settled()
         async with running(scheduler, 1):
             for stream in (before, after):
-                assert [job.label async for job in stream] == ["2"]
+                assert [job.label async for job in stream] == []
         assert anyio.current_time() == 6
 
     scheduler = Scheduler(long := sleeper(2), sleeper(3, required=long))
     before = scheduler.as_settled()
     virtual(main)
+
+
+def test_a_slow_reader_is_handed_no_job_that_waits_again(virtual: Virtual) -> None:
+    """Its group had begun another attempt meanwhile: the reader was handed a job that was idle, as one that settled."""
+
+    async def once() -> None:
+        if group.attempts == 1:
+            raise OSError
+        await anyio.sleep(2)
+
+    async def main() -> list[Any]:
+        async with running(Scheduler(group), 0.5):
+            async for job in group.as_settled():
+                read.append((job.label, job.is_settled()))
+                await anyio.sleep(1)
+        return read
+
+    group = Scheduler(
+        Job(once, label="first"), sleeper(1), Job(once, label="last"), retry=1
+    )
+    read: list[Any] = []
+    assert all(is_settled for _, is_settled in virtual(main))
+    assert read
 
 
 def test_as_settled_of_an_empty_scheduler_ends_at_once(virtual: Virtual) -> None:

@@ -311,8 +311,12 @@ class SettledJobs(Generic[J]):
             if event is None or event.is_set():
                 self._change_event = event = backend.create_event()
                 self._set_event = setter_of(event, backend, outermost)
-            if self._settled_jobs:
-                return self._settled_jobs.popitem(last=False)[0]
+            while self._settled_jobs:
+                job = self._settled_jobs.popitem(last=False)[0]
+                if job.is_settled():
+                    return job
+                # It was put back for another attempt of its scheduler, and comes when it ends.
+                self.watch(job)
             if self._is_exhausted():
                 raise StopAsyncIteration
             if not self._is_run_missed:
