@@ -342,7 +342,9 @@ class RunFiles:
         self._options: Final = options
         # Whether a file could not be written.
         self.has_failed = False
-        name = "--journal" if options.journal else "journal= of the scheduler"
+        name = "journal= of the scheduler"
+        if options.journal:
+            name = "--journal"
         places = [(name, journal)]
         for name in ("trace", "report", "events", "junit"):
             places += [(f"--{name}", path) for path in getattr(options, name)]
