@@ -550,6 +550,28 @@ def test_on_cancel_is_not_called_if_the_function_has_not_begun(backend: str) -> 
     assert called == []
 
 
+def test_a_job_that_ends_before_its_thread_begins_has_given_its_token_back(
+    backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    borrowed: list[int] = []
+
+    async def cancel(*_: object, **__: object) -> None:
+        job.cancel()
+        await anyio.sleep_forever()
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        job._own_limiter = limiter
+        await Scheduler(
+            job, on_job_settled=lambda _: borrowed.append(limiter.borrowed_tokens)
+        ).co_run()
+
+    job = ThreadJob(int)
+    monkeypatch.setattr(anyio.to_thread, "run_sync", cancel)
+    anyio.run(main, backend=backend)
+    assert (job.state, borrowed) == (JobState.CANCELLED, [0])
+
+
 @patiently(0.5, 5, 50)
 def test_no_timeout_runs_while_a_job_waits_for_its_limiter(
     backend: str, unit: float

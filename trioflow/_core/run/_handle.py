@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping
 from functools import partial
 from types import TracebackType
@@ -591,6 +592,13 @@ class RunHandle:
             )
         await limiter.acquire_on_behalf_of(call)
         call_in_loop = backend.threadsafe_caller()
-        call.add_done_callback(
-            lambda _: call_in_loop(partial(limiter.release_on_behalf_of, call))
-        )
+        release = partial(limiter.release_on_behalf_of, call)
+
+        def give_back(_: object) -> None:
+            if threading.get_ident() == self._run.thread_id:
+                # It was cancelled before it began: its job must not end with the token.
+                release()
+            else:
+                call_in_loop(release)
+
+        call.add_done_callback(give_back)
