@@ -228,7 +228,7 @@ def test_an_exception_whose_code_raises_costs_no_span(
 ) -> None:
     """A job raises an exception whose own methods raise: the trace of the run was lost."""
     odd = Job(fail_now, MAKERS[name](), label="odd")
-    run(spans, backend, odd, Job(nap, 0.0, label="other"))
+    assert not run(spans, backend, odd, Job(nap, 0.0, label="other"))
     assert {span.name for span in spans.all()} == {"odd", "other", "run"}
     (event,) = spans["odd"].events
     assert set(dict(event.attributes or {})) == {

@@ -990,9 +990,8 @@ PLANTS: Final = (
     plant("failures-critical-awaited",
         f"{RUN}/_failure_counts.py", "FailureCounts.take",
         "a critical failure that a clean-up job awaits does not count any more", """
--if not job._criticality():
--    self.uncount(job, failure)
-+self.uncount(job, failure)
+-if not (self._is_of_last_run() or job._criticality()):
++if not self._is_of_last_run():
 """),
     plant("services-direct", f"{RUN}/_ending.py", "_shutdown_waves",
         "a service that uses another one through plain jobs is not ended before it", """

@@ -33,8 +33,6 @@ import functools
 from typing import TYPE_CHECKING, Any, Final
 
 from .._core.base._graph_algorithms import reachable, topological_order
-from .._core.base._states import JobState
-from .._core.job import _requirements
 from .._core.job._job import AbstractJob, Restoration
 from .._core.run._journaling import NotStored, Restored
 from .._core.words import _job_queries
@@ -161,17 +159,6 @@ def _open_requirements(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     return [each for each in job.required if not each.is_settled()]
 
 
-def _is_kept_from_running(job: AbstractJob[Any]) -> bool:
-    """Return whether a job would not run if all succeed that it waits for, whatever its `key=` leaves out."""
-    settled = [each for each in job.required if each.is_settled()]
-    if job.run_if == "failed" and not any(map(_requirements.has_failed, settled)):
-        return True
-    inputs = _job_queries.inputs_of(job)
-    stops = [each for each in inputs if each.state is JobState.SKIPPED]
-    stops += _requirements.blocking_requirements(job)
-    return any(each in settled for each in stops)
-
-
 class InThought:
     """The jobs that will be restored if `first` is, and what is known of them.
 
@@ -211,7 +198,7 @@ class InThought:
             return False
         if job in self._paths.interchangeable:
             return False
-        if job is not self._first and _is_kept_from_running(job):
+        if job is not self._first and _job_queries.is_kept_from_running(job):
             return False
         work = describe_work(job)
         if work is not None:

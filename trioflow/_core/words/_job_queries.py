@@ -290,6 +290,16 @@ def settled_only_for(job: AnyJob) -> list[AnyJob]:
     return _requirements.flagged(job._required, _requirements.SETTLED_ONLY)
 
 
+def is_kept_from_running(job: AnyJob) -> bool:
+    """Return whether a job would not run if all succeed that it waits for."""
+    settled = [each for each in job._required if each._state.is_settled]
+    if job.run_if == "failed" and not any(map(_requirements.has_failed, settled)):
+        return True
+    stops = _requirements.blocking_requirements(job)
+    stops += [each for each in job._inputs if each._state is JobState.SKIPPED]
+    return any(each in settled for each in stops)
+
+
 def cut_requirements(job: AnyJob) -> Collection[AnyJob]:
     """Return the requirements that a job has lost because `keep_only` has removed them from its scheduler."""
     if job._scheduler is None:
