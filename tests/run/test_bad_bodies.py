@@ -330,6 +330,21 @@ def test_exception_whose_code_raises_fails_only_its_job(
     assert critical.raised_exception() is made[-1]
 
 
+@pytest.mark.parametrize("critical", [None, True])
+def test_a_group_of_exceptions_that_is_none_itself_counts_as_a_failure(
+    virtual: Virtual, critical: bool | None
+) -> None:
+    """Its job was FAILED, and counted for nothing: the run succeeded, and `check=True` raised nothing."""
+    error = OddBaseGroup("odd", [ValueError("inner")])
+    job = Job(raise_it, lambda: error, 1, critical=critical)
+    scheduler = Scheduler(job, Job(nap, 3))
+    assert virtual(scheduler.co_run) is False
+    assert scheduler.failures() == {job: error}
+    with pytest.raises(BaseExceptionGroup) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert caught.value.exceptions == (error,)
+
+
 async def group_cancellation(
     make_group: Callable[[BaseException], BaseException],
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from ..base._states import CHECKING, JobState
-from ..job._errors import CancelledOutcome, Failure
+from ..job._errors import CancelledOutcome, Failure, find_interruption
 from ..job._job import AnyJob, is_scheduler
 from . import _steps
 
@@ -35,7 +35,7 @@ class FailureCounts:
 
     def count(self, job: AnyJob, failure: Failure) -> None:
         """Count the failure of a member, unless it belongs to others or is tolerated."""
-        if failure.is_from_cancel or not isinstance(failure.exception, Exception):
+        if failure.is_from_cancel or find_interruption(failure.exception):
             return
         criticality = job._criticality()
         is_excused = failure.is_taken or criticality is False

@@ -164,7 +164,7 @@ class OpenBlock(Part):
         if isinstance(failure, Exception):
             try:
                 _failures.raise_failures(self._scheduler)
-            except ExceptionGroup as group:
+            except BaseExceptionGroup as group:
                 chain = _chain_of(failure)
                 errors = [error for error in group.exceptions if error not in chain]
                 if errors:

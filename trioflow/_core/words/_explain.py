@@ -46,7 +46,7 @@ from ..base._text_forms import (
     percent_text,
 )
 from ..job._ancestors import ancestors_with_members, enclosing_schedulers
-from ..job._errors import BudgetSpent, one_line_error, remedy_of
+from ..job._errors import BudgetSpent, find_interruption, one_line_error, remedy_of
 from ..job._job import AnyJob, RunExtras, has_moved_on, is_scheduler
 from ..job._labels import distinct_names, printable, shorten
 from ..job._requirements import decide, has_failed
@@ -553,7 +553,7 @@ def _explain_failed(scheduler: BaseScheduler, job: AnyJob) -> str:
         None: "",
     }
     effect = "; that ended the run"
-    if isinstance(error, Exception):
+    if find_interruption(error) is None:
         effect = effects[job._criticality()]
     return f"failed after {duration_text(job.took or 0.0)}, with {one_line_error(error)}{effect}"
 

@@ -299,13 +299,17 @@ LISTING_ADVICE: Final = "; debrief(listing=True) shows where each job was"
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the jobs at any depth that failed with an `Exception` of their own, in the order that they settled.
+    """Return the jobs at any depth that failed by themselves, in the order that they settled, without interruptions.
 
     These are the FAILED jobs, and the jobs that a spent budget has BLOCKED. A `First` is one job: if it fails, it
     reports the failures of its jobs.
     """
+    failed: list[AnyJob] = []
     jobs = filter(_job_queries.has_own_failure, _job_queries.jobs_of_run(scheduler))
-    failed = [job for job in jobs if isinstance(job.raised_exception(), Exception)]
+    for job in jobs:
+        error = job.raised_exception()
+        if error is not None and _errors.find_interruption(error) is None:
+            failed.append(job)
     return sorted(failed, key=_settling_number)
 
 
@@ -526,7 +530,8 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
         only_first: whether to raise the first of them in place of the group.
 
     Raises:
-        ExceptionGroup: at least one failure counts.
+        ExceptionGroup: at least one failure counts. It is a `BaseExceptionGroup` if a job has raised a group that is no
+            `Exception`, of nothing but these.
 
     """
     failures = counted_failures(scheduler)
@@ -549,7 +554,7 @@ def raise_failures(scheduler: BaseScheduler, only_first: bool = False) -> None:
             # And not a cancellation of the caller.
             errors[0].__context__ = context
     text = f"jobs of {scheduler.label!r} failed{rest_text}"
-    raise ExceptionGroup(text, errors) from None
+    raise BaseExceptionGroup(text, errors) from None
 
 
 def _exceptions_of(
