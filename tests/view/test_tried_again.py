@@ -341,3 +341,44 @@ def test_a_member_in_the_second_try_of_its_group_is_in_attempt_2_in_each_view(
     assert [row["attempts"] for row in csv_rows if row["path"] == "group/member"][
         -1
     ] == "2"
+
+
+def test_what_was_taken_back_and_did_not_run_again_keeps_its_attempts(
+    virtual: Virtual,
+) -> None:
+    """As the run ended, a trace said of such a job, and of one in a group, that it had never started."""
+    source = Job(anyio.sleep, 2, label="source")
+    user = Job(anyio.sleep, 3, required=source, label="user")
+    member = Job(anyio.sleep, 1, label="member")
+    group = Scheduler(member, required=source, label="group")
+    seen = list[Any]()
+    trace = Trace()
+
+    def facts() -> list[Any]:
+        spans = [span for span in trace.spans if span.path != "source"]
+        return [
+            (span.path, span.state, span.started_at, span.last_attempt, span.took)
+            for span in spans
+        ]
+
+    async def stop() -> None:
+        await anyio.sleep(6)
+        source.try_again()
+        await anyio.sleep(1)
+        seen.extend(facts())
+        scheduler.cancel()
+
+    scheduler = Scheduler(source, user, group, Job(stop, label="stop"))
+    virtual(lambda: scheduler.co_run(instruments=[trace]))
+    jobs = {job.path: job for job in scheduler.iterate_jobs()}
+    found = facts()
+    assert found[1:] == seen[1:]
+    for path, *said in found:
+        job = jobs[path]
+        assert said == [job.state, job.started_at, job.attempts, job.took]
+    (user_span,) = [span for span in trace.spans if span.path == "user"]
+    waits = [(wait.cause, wait.since, wait.until) for wait in user_span.waits]
+    assert waits == [("jobs", 0, 2), ("held", 5, 6), ("jobs", 6, 7)]
+    record = trace._get_record()
+    assert [record.spans[number].path for number in record.critical_path] == ["source"]
+    assert "started at 2 s, took 3 s" in [*tooltip_lines(record, user_span)]

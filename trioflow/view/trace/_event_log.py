@@ -9,7 +9,7 @@ details. The list is flat because a tuple for each event would be another object
 | RUN_ENDED        | None         | its start  | its end     | reason, culprit, steering, jobs   |
 | JOB_ADDED        | the job      | now        | None        | None                              |
 | ATTEMPT_STARTED  | the job      | now        | None        | None                              |
-| JOB_REOPENED     | the job      | now        | None        | None                              |
+| JOB_REOPENED     | the job      | its start  | None        | `record_outcome`                  |
 | INCIDENT         | job or None  | now        | None        | message, whether it is steering   |
 | JOB_PATH         | the job      | its end    | None        | the path                          |
 | a `JobState`     | the job      | its start  | its end     | `record_outcome`, or None         |
@@ -221,9 +221,10 @@ class EventRecorder(_instruments.Instrument):
             )
 
     def job_reopened(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record that a job that had settled, or waited to start, is IDLE again."""
+        """Record that a job that had settled, or waited to start, is IDLE again, and its attempts so far."""
+        details = record_outcome(job)
         self._append_event(
-            (EventKind.JOB_REOPENED, scheduler, job, self._clock(), None, None)
+            (EventKind.JOB_REOPENED, scheduler, job, job.started_at, None, details)
         )
 
     def incident(
@@ -296,7 +297,9 @@ class LiveJob:
     # The key of its run in a `Watch`.
     run_index: int = 0
 
-    def reopen(self) -> None:
+    def reopen(
+        self, started_at: float | None = None, outcome: Outcome = PLAIN_OUTCOME
+    ) -> None:
         """Record that the job is IDLE again. It still knows its attempts, but not that it was BLOCKED."""
         if (
             self.outcome.failure is not None
@@ -306,8 +309,9 @@ class LiveJob:
             error = one_line_text(self.outcome.failure.exception)
             self.blocked_ends += ((0, self.finished_at, error),)
         self.state = JobState.IDLE
-        self.started_at = self.finished_at = None
-        self.outcome = PLAIN_OUTCOME
+        self.started_at = started_at
+        self.finished_at = None
+        self.outcome = outcome
 
     def read(self) -> None:
         """Take over the current state of the job, and its facts about its end. Any thread may call this."""
@@ -410,16 +414,18 @@ class LogReader:
         self._recorded_paths: Final[dict[LiveJob | None, str]] = {}
         # Among them schedulers, whose next run continues the last run.
         self._reopened: Final[set[LiveJob]] = set()
-        # By their last run, the jobs that the next run will repeat.
-        self._reset: Final[dict[LiveRun | None, list[LiveJob]]] = {}
+        # By their last run, the jobs that the next run will repeat, with their starts and outcomes.
+        self._reset: Final[
+            dict[LiveRun | None, list[tuple[LiveJob, tuple[float | None, Outcome]]]]
+        ] = {}
         self._last_start = NO_START
         items = iter(log)
         for event in zip(*[items] * ITEMS_PER_EVENT, strict=True):
             self._read_event(*event)
         for jobs in self._reset.values():
             # Their group has not begun again: what it requires failed, or it waits.
-            for live in jobs:
-                live.reopen()
+            for live, facts in jobs:
+                live.reopen(*facts)
 
     def _read_event(
         self,
@@ -446,12 +452,12 @@ class LogReader:
             live = self._get_or_create(run, job)
             if not live.state.is_settled:
                 # It has left the line.
-                return
-            if run.ended_at is None:
-                live.reopen()
+                live.reopen(time, details)
+            elif run.ended_at is None:
+                live.reopen(time, details)
                 self._reopened.add(live)
             else:
-                self._reset.setdefault(run, []).append(live)
+                self._reset.setdefault(run, []).append((live, (time, details)))
         elif kind is EventKind.JOB_ADDED:
             self._get_or_create(run, job).added_at = time
         elif kind is EventKind.JOB_PATH:
@@ -488,8 +494,8 @@ class LogReader:
             if is_reopened and all(job in scheduler for job in previous.jobs):
                 previous.is_continued = True
                 previous.ended_at = previous.stop_reason = previous.culprit = None
-                for each in reset:
-                    each.reopen()
+                for each, facts in reset:
+                    each.reopen(*facts)
                     self._reopened.add(each)
                 return
             number = previous.number + 1
@@ -718,12 +724,14 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
     The attempts of a member go on in each run of its group. The attempts of an earlier run have a span of their own.
     """
     outcome = live.outcome
-    waits = (*outcome.inner_waits, *_waits_between_attempts(run, live.job, outcome))
+    waits = (*outcome.inner_waits, *_waits_between_attempts(run, live))
     took = None
     later_starts: tuple[float, ...] = ()
     if live.started_at is not None:
         later_starts = live.later_attempt_starts
-        if live.finished_at is not None:
+        if live.state is JobState.IDLE:
+            took = outcome.took
+        elif live.finished_at is not None:
             took = outcome.took
             if took is None:
                 took = live.finished_at - live.started_at
@@ -749,9 +757,10 @@ def work_in_run(run: LiveRun, live: LiveJob) -> WorkInRun:
     if not later_starts:
         return work._replace(started_at=None, waits=(), took=None)
     started_at = later_starts[0]
-    if live.finished_at is not None:
-        took = live.finished_at - later_starts[-1]
-        took += sum(attempt.ended - attempt.began for attempt in failed)
+    if took is not None:
+        took = sum(attempt.ended - attempt.began for attempt in failed)
+        if live.finished_at is not None:
+            took += live.finished_at - later_starts[-1]
     earlier = [each.number for each in outcome.failed_attempts if each not in failed]
     return work._replace(
         started_at=started_at,
@@ -878,13 +887,17 @@ def describe_job(
 
 
 def _waits_between_attempts(
-    run: LiveRun, job: AnyJob, outcome: Outcome
+    run: LiveRun, live: LiveJob
 ) -> Iterator[tuple[WaitCause, float, float]]:
     """Yield the waits between two attempts: for a retry or another try, and waits that `WaitAnalysis` has to explain.
 
     A job that is ready for its next attempt waits as others do, and so does one that was throttled. If it runs again
-    with a job that it requires, it waits for that first.
+    with a job that it requires, it waits for that first. While it is IDLE, it waits for a job, or for its group.
     """
+    outcome = live.outcome
+    last_cause = WaitCause.LOOP
+    if live.state is JobState.IDLE:
+        last_cause = WaitCause.JOBS
     backoffs = {
         attempt.ended: (attempt.backed_off_until, attempt.had_settled)
         for attempt in outcome.failed_attempts
@@ -898,13 +911,13 @@ def _waits_between_attempts(
             continue
         if ready > since:
             yield cause, since, ready
-        required = _job_queries.all_requirements(run.scheduler, job)
+        required = _job_queries.all_requirements(run.scheduler, live.job)
         ends = itertools.chain(*map(_job_queries.end_times, required))
         last_end = max((end for end in ends if ready < end <= until), default=ready)
         if last_end > ready:
             yield WaitCause.JOBS, ready, last_end
         if until > last_end:
-            yield WaitCause.LOOP, last_end, until
+            yield last_cause, last_end, until
 
 
 @functools.cache

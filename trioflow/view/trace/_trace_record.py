@@ -345,10 +345,17 @@ def compute_critical_path(
 
 
 def _find_last_job(run: RunSpan, spans: tuple[Span, ...]) -> Span | None:
-    """Return the last job to finish. If a job stopped the run, only that job and later clean-up jobs are considered."""
+    """Return the last job to finish. If a job stopped the run, only that job and later clean-up jobs are considered.
+
+    A job that waits to run again has not finished, but others have decided when the run ended.
+    """
     members = (spans[number] for number in run.member_numbers)
     candidates = [
-        span for span in members if span.started_at is not None and not span.forever
+        span
+        for span in members
+        if span.started_at is not None
+        and span.state is not JobState.IDLE
+        and not span.forever
     ]
     if run.culprit_number is not None and run.stop_reason is not StopReason.FAILED:
         culprit = spans[run.culprit_number]
