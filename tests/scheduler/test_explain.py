@@ -464,8 +464,32 @@ def test_explain_does_not_take_the_run_of_a_group_before_for_that_which_it_did_n
     scheduler = Scheduler(source, group, Job(later, 4, source.try_again))
     why = "its scheduler 'group' is blocked: 'source' did not succeed"
     assert explained_after(scheduler, job, virtual).startswith(
-        f"'job' was not reached: {why}"
+        f"'job' was not reached again: {why}"
     )
+
+
+def test_explain_says_that_a_job_that_was_taken_back_was_not_reached_again(
+    virtual: Virtual,
+) -> None:
+    """It has run, but explain() said that it was not reached."""
+    source = Job(nap, 1, label="source")
+    job = Job(nap, 1, label="job", required=source)
+    member = Job(nap, 1, label="member")
+    group = Scheduler(member, label="group", required=source)
+    seen = list[str]()
+
+    async def take_back() -> None:
+        await anyio.sleep(3)
+        source.try_again()
+        scheduler.drain()
+        seen.append(scheduler.explain(job))
+
+    scheduler = Scheduler(source, job, group, Job(take_back), label="s")
+    why = "not reached again: the run of 's' stopped before (drained)"
+    assert explained_after(scheduler, job, virtual) == f"'job' was {why}"
+    assert scheduler.explain(group) == f"'group' was {why}"
+    assert scheduler.explain(member) == f"'member' was {why}"
+    assert seen[0].startswith("'job' will not be reached again: 's' is draining")
 
 
 @pytest.mark.parametrize("depth", [0, 2])

@@ -101,8 +101,10 @@ def _without_keys(text: str, job: AnyJob) -> str:
 
 
 def _explain_idle(scheduler: BaseScheduler, job: AnyJob) -> str:
+    # A job that has run was taken back.
+    again = clause(" again", job.started_at is not None)
     if (run := scheduler._run) is None:
-        return _explain_without_run(scheduler)
+        return _explain_without_run(scheduler, again)
     if run.phase in (CHECKING, RunPhase.LINKING, RunPhase.ENTERING):
         return f"waits for the start of {scheduler.label!r}, which {run.phase.value}"
     unsettled = open_requirements(job)
@@ -111,13 +113,13 @@ def _explain_idle(scheduler: BaseScheduler, job: AnyJob) -> str:
     is_over = run.phase is STOPPING or run.clock() >= run.deadline
     if is_over and not cleans_up:
         reason = run.fate.reason or StopReason.TIMEOUT
-        return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
+        return f"will not be reached{again}: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is DRAINING:
         exception = clause(
             ", but for clean-up after a critical failure or a timeout",
             job.run_if == "failed",
         )
-        return f"will not be reached: {scheduler.label!r} is draining, and starts no more jobs{exception}"
+        return f"will not be reached{again}: {scheduler.label!r} is draining, and starts no more jobs{exception}"
     if not unsettled:
         rule = run.part(FirstRule)
         if rule is not None:
@@ -138,7 +140,7 @@ def open_requirements(job: AnyJob) -> list[AnyJob]:
     return [other for other in members if other._holds_back()]
 
 
-def _explain_without_run(scheduler: BaseScheduler) -> str:
+def _explain_without_run(scheduler: BaseScheduler, again: str) -> str:
     outer = scheduler._scheduler
     for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         if enclosing._run is not None and outer is not None:
@@ -147,11 +149,12 @@ def _explain_without_run(scheduler: BaseScheduler) -> str:
         # One that waits to run again, or has ended before it did, has the fate of its last run.
         has_run = enclosing._started_at is not None and enclosing._state.is_settled
         is_over = enclosing._scheduler is None or has_run
-        if is_over and enclosing._fate.reason is not None:
-            return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._fate.reason.value})"
+        reason = enclosing._fate.reason
+        if is_over and reason is not None:
+            return f"was not reached{again}: the run of {enclosing.label!r} stopped before ({reason.value})"
         if enclosing._scheduler is not None and enclosing._state.is_settled:
             explanation = _explanation(scheduler, enclosing)
-            return f"was not reached: its scheduler {enclosing.label!r} {explanation}"
+            return f"was not reached{again}: its scheduler {enclosing.label!r} {explanation}"
     return f"is idle: {scheduler.label!r} has not started"
 
 
