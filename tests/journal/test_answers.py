@@ -682,6 +682,24 @@ def test_what_a_killed_run_has_left_of_a_committed_answer_answers_nothing(
     assert result(ran(virtual, approval(file))) == (None, False)
 
 
+def test_what_is_forgotten_is_asked_again_though_its_answer_waits(
+    virtual: Virtual, file: Path, no_wait: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An approval that was withdrawn still counted: what a killed run had left of it, or what no run had used yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr(_questions.RunQuestions, "close", lambda *_: None)
+        ran(virtual, approval(file), lambda: give(file, "approve", "yes"))
+    assert left(file) == ["question", "taken"]
+    for _ in range(2):
+        assert trioflow("journal", file, "forget", "appr*").stdout == (
+            "forgotten: 1 job\n"
+        )
+        wait_for_nothing(virtual, approval(file))
+        # The next time, no run has used it.
+        give(file, "approve", "yes")
+    assert result(ran(virtual, approval(file))) == ("yes", False)
+
+
 def test_a_question_whose_answer_a_killed_run_has_committed_is_not_open(
     virtual: Virtual, file: Path, no_wait: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from .._core.base._text_forms import fit, plural, size_text
 from ..abc import duration_text, printable
 from ..jobs.posix._processes import describe_exit
 from ..journal import _fingerprint, _serialization
+from ..journal._questions import QuestionFiles
 from ..journal._run_summary import MAX_FAILURES, FailedJob, parse_summary
 from ..journal._store import (
     JournalStore,
@@ -161,16 +162,23 @@ def show(path: Path, pattern: str) -> int:
 @click.argument("pattern")
 @click.pass_obj
 def forget(path: Path, pattern: str) -> int:
-    """Remove the jobs that match PATTERN. The next run runs them again."""
+    """Remove the jobs that match PATTERN, and their answers. The next run runs them again."""
     # Raises if the file is not a journal. Opening it for changes would turn it into a journal.
     read_runs_and_jobs(path)
     with (
         _outputs.errors_as(CliError, JournalError),
         contextlib.closing(JournalStore(path, writes=True)) as store,
     ):
-        records = match_records(list(store.job_records()), pattern, path)
-        store.forget(record.path for record in records)
-    _outputs.echo(f"forgotten: {plural(len(records), 'job')}")
+        questions = QuestionFiles(store.file)
+        answered = {name: name for name in questions.pending_paths()}
+        answers = _selection.match_paths(answered, pattern)
+        records = match_records(list(store.job_records()), pattern, path, answers)
+        forgotten = {*answers, *(record.path for record in records)}
+        # First: a kill must not leave the answer without its result, which the next run would take for a new one.
+        for name in forgotten:
+            questions.remove(name, "taken", "answer")
+        store.forget(forgotten)
+    _outputs.echo(f"forgotten: {plural(len(forgotten), 'job')}")
     return SUCCESS_CODE
 
 

@@ -21,6 +21,7 @@ answer may be an approval.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import secrets
 import shlex
@@ -255,6 +256,11 @@ class QuestionFiles:
         """Return the answer that no run has used yet: a run that was killed may have taken it."""
         taken: GivenAnswer | None = self.read("taken", path)
         return taken or self.read("answer", path)
+
+    def pending_paths(self) -> set[str]:
+        """Return the paths of the jobs that have an answer that no run has used yet."""
+        pending = itertools.chain(self.read_all("taken"), self.read_all("answer"))
+        return {answer.path for answer in pending}
 
     @contextlib.contextmanager
     def withdrawn(
