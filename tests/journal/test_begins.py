@@ -240,6 +240,27 @@ def test_what_has_begun_otherwise_runs_again(
     assert jobs[1].result() == "mon"
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_has_begun_with_what_cannot_be_stored_runs_again(
+    tmp_path: Path, backend: Any, fails: bool
+) -> None:
+    """Once its argument was the first again, it was restored, though another attempt had replaced its table."""
+    table = tmp_path / "table"
+
+    async def load(day: object) -> None:
+        table.write_text(str(day))
+        if fails and day != "mon":
+            raise OSError
+
+    for day, restored in (("mon", False), ("mon", True), (load, False), ("mon", False)):
+        job = Job(load, day, label="load", log=False)
+        Scheduler(Scheduler(job, label="group"), log=False).run(
+            backend=backend, journal=tmp_path / "run.db"
+        )
+        assert job.restored is restored
+    assert table.read_text() == "mon"
+
+
 def test_what_has_not_begun_leaves_the_record_alone(
     tmp_path: Path, backend: Any
 ) -> None:

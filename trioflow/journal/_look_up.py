@@ -214,7 +214,7 @@ class LookUp:
             return self._find_unsaved(job, paths)
         asked = self._identify(job, options, save, paths)
         if isinstance(asked, NotStored):
-            return Found(asked)
+            return Found(asked, record=self._record_of_member(job, paths))
         facts.requirement_forms.add(job, asked.counted)
         evidence = self._find_evidence(job, asked, paths)
         finding = judge(evidence)
@@ -255,11 +255,17 @@ class LookUp:
 
     def _find_unsaved(self, job: AbstractJob[Any], paths: RecordPaths) -> Found:
         self._facts.requirement_forms.pass_on(job)
-        path = paths.find(job)
-        record: StoredJob | None = None
-        if path is not None and job not in paths.interchangeable:
-            record = self._facts.find_record(path)
+        record = self._record_of_member(job, paths)
         return Found(NotStored(_journaling.NOT_SAVED_REASON), record=record)
+
+    def _record_of_member(
+        self, job: AbstractJob[Any], paths: RecordPaths
+    ) -> StoredJob | None:
+        """Return the record of a job that is not recorded, which counts no more once that has run."""
+        path = paths.find(job)
+        if path is None or job in paths.interchangeable:
+            return None
+        return self._facts.find_record(path)
 
     def _reason(
         self, job: AbstractJob[Any], asked: AskedJob, finding: Finding

@@ -140,7 +140,7 @@ class Found(NamedTuple):
     asked: AskedJob | None = None
     """The job, if it is recorded once it has run."""
     record: StoredJob | None = None
-    """The record of its path. Without `asked`, it is of a job with `save=None`."""
+    """The record of its path. Without `asked`, it is of a job that is not recorded."""
     first: str | None = None
     """The fingerprint of a `First` that is restored."""
     is_ambiguous: bool = False
