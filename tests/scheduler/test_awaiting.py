@@ -1150,3 +1150,41 @@ def test_whoever_awaits_what_is_tried_again_gets_one_of_its_ends(
     virtual(Scheduler(awaited, waits, ends, Job(steer), log=False).co_run)
     assert isinstance(ends.raised_exception(), trioflow.JobCancelled | None)
     assert (waits.state, awaited.result()) == (SUCCEEDED, "anew")
+
+
+# --- members of a group that waits for another attempt
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_failure_is_awaited_until_the_next_attempt_has_settled(
+    virtual: Virtual, ends: bool
+) -> None:
+    """The group was about to run again, and kept the states of its members: `await` raised the old failure at once.
+
+    If the run ends before that attempt, all waits end, with the failure.
+    """
+
+    async def wait() -> Any:
+        try:
+            return await job
+        except OSError:
+            return anyio.current_time()
+
+    async def iterate_group() -> None:
+        read.extend([each.label async for each in group.as_settled()])
+
+    async def main() -> Any:
+        async with running(scheduler, 2):
+            scheduler.pause()
+            job.try_again()
+            assert group.is_scheduled()
+            async with anyio.create_task_group() as tasks:
+                word = scheduler.cancel if ends else scheduler.resume
+                tasks.start_soon(later, 1, word)
+                tasks.start_soon(iterate_group)
+                return await wait()
+
+    read: list[str] = []
+    job = Job(flaky(), label="job")
+    group = Scheduler(job, label="group")
+    scheduler = Scheduler(group, Job(nap, 9))
+    assert virtual(main) == (3 if ends else 2)
+    assert read == ["job"]

@@ -1265,10 +1265,10 @@ class AbstractJob(Generic[T]):
         )
 
     def _has_settled(self) -> bool:
-        """Return whether the job has settled, and not only in the last run, whose states a run is about to reset."""
-        if self._scheduler is not None and self._scheduler._is_resetting():
+        """Return whether the job has settled, and no attempt is about to reset its state."""
+        if not self._state.is_settled:
             return False
-        return self._state.is_settled
+        return self._scheduler is None or not self._scheduler._will_reset(self)
 
     def _holds_back(self) -> bool:
         """Return whether the jobs that require the job have to wait.

@@ -256,7 +256,7 @@ class SettledJobs(Generic[J]):
 
     def watch(self, job: J) -> None:
         """Watch a job until it settles. The iteration waits for it, unless it is a forever job or the iterating job."""
-        if job.is_settled() and not self._scheduler._is_resetting():
+        if job.is_settled() and not self._scheduler._will_reset(job):
             # A job that is added to a running scheduler may be BLOCKED or SKIPPED at once.
             self._on_settled(job)
             return

@@ -1293,7 +1293,7 @@ class BaseScheduler(
 
     _ask = _life.ask
     _will_not_reach = _life.will_not_reach
-    _is_resetting = _life.is_resetting
+    _will_reset = _life.will_reset
 
     def _steer(self, word: Callable[[], None], act: Callable[[Run], None]) -> None:
         """Let the run of this scheduler act, or a run around it, or keep the word for a run that is about to begin."""
@@ -1537,7 +1537,7 @@ class BaseScheduler(
             self._room.end_iteration()
         if self._was_awaited:
             for job in self.iterate_jobs():
-                if job._extras is not None and job._state is JobState.IDLE:
+                if job._extras is not None:
                     job._extras.notify_listeners(job)
 
     def _store_outcome(self, run: Run) -> None:

@@ -55,7 +55,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..base._states import CHECKING
+from ..base._states import CHECKING, SUCCEEDED
 from ..base._text_forms import clause
 from ..job._ancestors import (
     ancestors_with_members,
@@ -294,10 +294,18 @@ def stage_of(scheduler: BaseScheduler) -> tuple[Stage, BaseScheduler]:
     return Stage.BODY, ended
 
 
-def is_resetting(scheduler: BaseScheduler) -> bool:
-    """Return whether a run begins to reset the states of its jobs, so that they may be those of the last run."""
-    run = outermost_scheduler(scheduler)._run
-    return run is not None and run.phase is CHECKING
+def will_reset(scheduler: BaseScheduler, job: AnyJob) -> bool:
+    """Return whether an attempt begins, or is to come, that resets the state of a settled member.
+
+    A group that waits for another attempt may keep what has succeeded.
+    """
+    stage, level = stage_of(scheduler)
+    run = level._run
+    if run is None:
+        return False
+    if run.phase is CHECKING:
+        return True
+    return stage is Stage.WAITING and job._state is not SUCCEEDED
 
 
 def _cell(word: str, scheduler: BaseScheduler, stage: Stage) -> Cell:
