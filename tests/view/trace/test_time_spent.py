@@ -340,3 +340,27 @@ def test_the_wait_of_a_group_is_on_the_critical_path_of_its_jobs(
         for part in _time_spent.critical_path_parts(trace._get_record())
     ]
     assert parts == [("rate of api", 4), ("group/inner/job", 2), ("first", 1)]
+
+
+def test_the_wait_of_a_group_for_another_try_is_on_the_critical_path_of_a_run(
+    virtual: Virtual,
+) -> None:
+    """In a paused run, all the time since the group had failed was said to be a wait for a resume."""
+    trace = Trace()
+    parts = list[tuple[str, float]]()
+
+    async def steer() -> None:
+        await anyio.sleep(4)
+        scheduler.pause()
+        await anyio.sleep(1)
+        group.try_again()
+        await anyio.sleep(2)
+        record = trace._get_record()
+        for part in _time_spent.critical_path_parts(record):
+            parts.append((part.name, part.seconds))
+        scheduler.cancel()
+
+    group = Scheduler(Job(fail, 1, label="bad"), label="group", critical=False)
+    scheduler = Scheduler(group, Job(steer, label="steer"), instruments=[trace])
+    virtual(scheduler.co_run)
+    assert parts == [("another try", 4), ("a resume", 2), ("group/bad", 1)]

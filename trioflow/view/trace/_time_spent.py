@@ -455,6 +455,7 @@ NOT_ADDED: Final = "jobs to be added"
 def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
     """Yield the jobs and waits along the critical path in chronological order, without gaps between them."""
     covered_until = record.start_time
+    open_group: Span | None = None
     for number in record.critical_path:
         span = record.spans[number]
         if span.started_at is None:
@@ -462,12 +463,20 @@ def critical_path_steps(record: TraceRecord) -> Iterator[CriticalPathPart]:
         yield from _parts_before_start(span, covered_until)
         covered_until = max(covered_until, span.started_at)
         if span.number in record.scheduler_numbers:  # its jobs work
+            if span.finished_at is None:
+                open_group = span
             continue
         end = min(_spans.settled_at(span), record.end_time)
         waits = [wait for wait in waits_after_start(span) if wait.since < end]
         times = [(wait.since, min(wait.until, end), wait.words) for wait in waits]
         yield from _parts_of_job(span, covered_until, [*times, (end, end, "")])
         covered_until = max(covered_until, end)
+    if open_group is not None:
+        # Between two attempts, none of its jobs waits.
+        waits = waits_after_start(open_group)
+        times = [(wait.since, wait.until, wait.words) for wait in waits]
+        yield from _parts_of_job(open_group, covered_until, times)
+        covered_until = max([covered_until, *[wait.until for wait in waits]])
     wait_seconds = record.end_time - covered_until
     if record.critical_path and wait_seconds > MIN_GAP_SECONDS:
         last_number = max(record.critical_path)
