@@ -237,9 +237,11 @@ def test_the_journal_list_has_failures_with_their_errors(
         "once": "its function has changed from flow.py:work to flow.py:fail; OSError: broken",
     }
     assert table[-1] == ["3 ran (3 of them failed), 1 restored"]
-    assert "error:       CommandError: exit code 3: echo broken >&2; exit 3" in lines(
-        file, "show", "f"
-    )
+    shown = lines(file, "show", "f")
+    assert "error:       CommandError: exit code 3: echo broken >&2; exit 3" in shown
+    # It had 18 digits, where that of a stored job has six decimals.
+    (took,) = [line.split()[1] for line in shown if line.startswith("took:")]
+    assert took == str(round(float(took), 6))
     listed = lines(file)
     assert [line.split()[0] for line in listed[:-1]] == [
         "restored",

@@ -152,8 +152,11 @@ def show(path: Path, pattern: str) -> int:
         *map(FailedJob._asdict, failed),
     ]:
         for name, value in facts.items():
+            text = str(value)
+            if isinstance(value, float):
+                text = str(round(value, 6))
             if not (value is None or value is False):
-                _outputs.echo(f"{name + ':':13}{printable(str(value))}")
+                _outputs.echo(f"{name + ':':13}{printable(text)}")
         _outputs.echo()
     return SUCCESS_CODE
 
@@ -396,15 +399,12 @@ def record_facts(record: StoredJob, runs: list[RunRecord]) -> dict[str, Any]:
     shown: object = record.result
     if outputs.redacted or (record.saved and not isinstance(shown, str)):
         shown = short_result(record)
-    took = record.took
-    if took is not None:
-        took = round(took, 6)
     return {
         "path": record.path,
         "state": last_state(record, runs),
         "run": record.run,
         "settled": timestamp_text(record.settled),
-        "took": took,
+        "took": record.took,
         "why": record.why,
         "saved": record.saved,
         "result": shown,
