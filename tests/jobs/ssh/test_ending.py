@@ -163,6 +163,23 @@ def test_no_partial_file_is_left_by_a_cancel(
     assert watched.gone_in_time(), watched.alive()
 
 
+def test_no_partial_file_is_left_on_a_node_that_allows_one_session(
+    backend: str, site: Site, tmp_path: Path
+) -> None:
+    """The node once refused the session of the removal: it had not noticed yet that the transfer's had ended."""
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(4 << 30)
+    server = site.serve(2, MaxSessions=1)
+    push = Push(tmp_path / "large", to=f"{tmp_path}/there/")
+    jobs = [
+        ran(backend, SshJob(server.node(), push, timeout=timeout))
+        for timeout in (0.2, 0.3)
+    ]
+    server.stop()
+    assert {type(job.raised_exception()) for job in jobs} == {trioflow.JobTimeout}
+    assert list((tmp_path / "there").iterdir()) == []
+
+
 def test_the_next_connection_removes_a_partial_file(
     backend: str, server: Server, tmp_path: Path
 ) -> None:

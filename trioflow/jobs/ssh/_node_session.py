@@ -51,6 +51,9 @@ from ._transport import LOST_SESSION_CODE, Operation
 MAX_ATTEMPTS: Final = 3
 """The maximum number of attempts to start a command whose connection is lost before it starts."""
 
+REMOVAL_PAUSE: Final = 0.05
+"""The time, in seconds, until files are removed for which the node has refused a session."""
+
 
 class NodeSession:
     """The commands and file transfers of a job, over the connection to its node."""
@@ -202,23 +205,34 @@ class NodeSession:
             self.connection.leftover_files += paths
 
     async def _remove(self, paths: Sequence[str]) -> bool:
-        connection = self.connection
-        if not connection.is_open():
-            return False
         with anyio.move_on_after(2.0, shield=True), contextlib.suppress(Exception):
             for words in _wrapper.portions([path] for path in paths):
-                removal = CommandJob(
-                    connection.command("rm -rf -- " + shlex.join(words)),
-                    cwd=connection.directory,
-                    stdout=DEVNULL,
-                    stderr=DEVNULL,
-                    check=False,
-                    terminate_grace=0.1,
-                )
-                if (await removal.co_run()).returncode == LOST_SESSION_CODE:
-                    return False
+                removal = "rm -rf -- " + shlex.join(words)
+                # A node at its limit of sessions refuses one until it has noticed that the session before has ended.
+                while await self._returncode_of(removal) == LOST_SESSION_CODE:  # noqa: ASYNC110 - the node says no more
+                    await anyio.sleep(REMOVAL_PAUSE)
             return True
         return False
+
+    async def _returncode_of(self, line: str) -> int:
+        """Run a line on the node without output, over the open connection, and return its exit code.
+
+        Raises:
+            SshError: the connection is lost.
+
+        """
+        connection = self.connection
+        if not connection.is_open():
+            raise SshError(connection.node, "the connection was lost")
+        job = CommandJob(
+            connection.command(line),
+            cwd=connection.directory,
+            stdout=DEVNULL,
+            stderr=DEVNULL,
+            check=False,
+            terminate_grace=0.1,
+        )
+        return (await job.co_run()).returncode
 
     def redact(self, description: str) -> str:
         """Return the description of a command or transfer or, for a redacted job, the text that replaces it."""
