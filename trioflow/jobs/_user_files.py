@@ -484,7 +484,8 @@ merge() {{
     rmdir -- "$1" || return
   else
     [ -w "$1" ] || {{ chmod u+w -- "$1" && set -- "$1" "$2" read-only; }} || return
-    mv -f -- "$1" "$2" || return
+    mv -fT -- "$1" "$2" 2>/dev/null ||
+      if [ -d "$2" ]; then merge "$1" "$2"; else mv -f -- "$1" "$2"; fi || return
   fi
   [ $# = 2 ] || chmod u-w -- "$2"
 }}
@@ -498,4 +499,5 @@ done
 """
 """A shell script that gives each of some complete copies, which have temporary names, a target, and own names. It
 refuses if a directory, pipe or device is in the place of a file, or a file in the place of a directory. Then it has
-moved nothing of that copy. A file whose target is a link replaces the file behind it, and the link stays."""
+moved nothing of that copy. A file whose target is a link replaces the file behind it, and the link stays. A tree is
+merged, too, if another has taken its place since the script has looked there (`mv -T`, which not each system has)."""

@@ -3,6 +3,7 @@
 import math
 import os
 import resource
+import shutil
 import socket
 import stat
 import subprocess
@@ -237,6 +238,25 @@ def read_only(directory: Path, text: str) -> Path:
     for path in (directory / "sub", directory):
         path.chmod(0o555)
     return directory
+
+
+def test_a_tree_is_merged_into_one_that_appears_while_it_is_placed(
+    backend: str,
+    local: LocalConnection,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of two jobs that pushed a tree to one place at once, one once left its own in the other's, by a hidden name."""
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/own").touch()
+    target, moves = tmp_path / "target", tmp_path / "mv"
+    moves.write_text(
+        f'#!/bin/sh\nmkdir -p {target}; touch {target}/other; exec {shutil.which("mv")} "$@"\n'
+    )
+    moves.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    ran(backend, SshJob(local.node(), Push(tmp_path / "tree", to=target))).result()
+    assert sorted(os.listdir(target)) == ["other", "own"]
 
 
 def test_a_read_only_directory_may_be_pushed_twice(
