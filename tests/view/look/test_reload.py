@@ -589,6 +589,40 @@ def test_what_has_older_code_is_known_however_often_code_is_mended(
     assert jobs[-1].result() == 8
 
 
+@pytest.mark.parametrize(
+    "shadowing",
+    [
+        "numbers = x",
+        "import os",
+        "for os in [x]: ...",
+        "def waits(): ...",
+        "class os: ...",
+    ],
+)
+def test_a_function_may_have_a_variable_with_the_name_of_its_module(
+    program: Program, shadowing: str
+) -> None:
+    """It was refused: the import or the function of that name 'has moved, or is there twice'."""
+    body = f"def plain(x):\n    {shadowing}\n    return 3\n    # "
+    program.mend(("def plain(x):\n    ", body))
+    assert answer_of_reload().startswith("reloaded steps.py: plain;")
+    assert program.steps.plain(1) == 3
+    program.mend()
+    assert answer_of_reload().startswith("reloaded steps.py: plain;")
+
+
+def test_a_star_import_stays_where_it_is_as_functions_change(program: Program) -> None:
+    text = "from os.path import *\ndef plain(): return {}\n"
+    program.write("stars", text.format(1))
+    plain = importlib.import_module("stars").plain
+    _loaded_files.remember()
+    for value in ("join", "1"):
+        program.write("stars", text.format(value))
+        assert answer_of_reload().startswith("reloaded stars.py: plain")
+    assert plain() == 1
+    del sys.modules["stars"]
+
+
 def test_a_file_that_is_gone_is_named(program: Program) -> None:
     (program.directory / "helpers.py").unlink()
     gone = "; helpers.py is no file any more, and stays as it was loaded"

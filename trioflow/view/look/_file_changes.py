@@ -74,8 +74,9 @@ class Source:
                 imports.append(node)
         self._imports: Final = ast.If(ast.Constant(value=False), imports, [])
         binding = (ast.alias, ast.Name, ast.ClassDef, *FUNCTIONS)
-        found = [node for node in nodes if isinstance(node, binding)]
-        self._bound: Final = Counter(map(name_bound, found))
+        # The variables of functions are others, whatever their names are.
+        names = map(name_bound, _nodes_in(tree, binding))
+        self._bound: Final = Counter(filter(None, names))
         parts = list[Any]()
         for statement in itertools.filterfalse(_is_docstring, tree.body):
             parts += _parts(statement)
