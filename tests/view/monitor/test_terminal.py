@@ -165,6 +165,21 @@ def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     assert told == ["wake", "write out 2", "wake"]
 
 
+def test_who_draws_does_not_wait_for_a_thread_that_adds_a_line(
+    terminal: Terminal,
+) -> None:
+    """Ctrl-Z may interrupt that thread, and its handler waits for who draws: the program hung."""
+    display = TerminalDisplay(terminal, lambda columns, height: [])
+    display._buffer.write("printed\n")
+    drawing = threading.Thread(target=display._redraw)
+    with display._buffer._lock:
+        drawing.start()
+        drawing.join(PATIENCE)
+        assert not drawing.is_alive()
+        with display.pause():
+            assert terminal.shown() == ["printed"]
+
+
 def test_a_kept_reference_to_the_replaced_stdout_works_after_the_run(
     terminal: Terminal,
 ) -> None:

@@ -9,7 +9,7 @@ A printed line may need three locks. A thread that holds a lock takes only the l
 |-----------------|-----------------------------------------|------------------------------------------------------|
 | the display     | a picture is drawn or a prompt is shown | its ticker, a thread that prints to a full buffer    |
 | the `FdCapture` | a pipe is read                          | the thread that reads the pipes, threads that print  |
-| the buffer      | lines are added or taken                | all of these                                         |
+| the buffer      | lines are added                         | all of these, but not to take the lines              |
 
 `BufferedStream`s replace `sys.stdout` and `sys.stderr`. They also replace these streams in `logging` handlers, because
 a handler keeps the stream that it was created with. If `has_picture` of a stream is true, command jobs print the output
@@ -169,7 +169,7 @@ class OutputBuffer:
         self._get_tag: Final = get_tag
         # The lock is reentrant, because a signal handler may print while its thread holds the lock.
         self._lock: Final = threading.RLock()
-        self._lines: list[str] = []
+        self._lines: Final[list[str]] = []
         self._character_count = 0
         # By job and thread id.
         self._partial_lines: Final[dict[tuple[AnyJob | None, int], str]] = {}
@@ -216,7 +216,7 @@ class OutputBuffer:
 
     def _append(self, lines: list[str]) -> None:
         with self._lock:
-            self._lines += lines
+            self._lines.extend(lines)
             self._character_count += sum(map(len, lines)) + len(lines)
 
     def schedule_update(self) -> None:
@@ -237,10 +237,13 @@ class OutputBuffer:
                     self.add_lines([self._partial_lines.pop(key)], printing_job)
 
     def take_lines(self) -> list[str]:
-        with self._lock:
-            lines = self._lines
-            self._lines = []
-            self._character_count = 0
+        """Remove the lines, and return them. Only one thread may call this at a time: who draws.
+
+        It takes no lock: the handler of Ctrl-Z may interrupt a thread that adds a line, and waits for who draws.
+        """
+        self._character_count = 0
+        lines = self._lines.copy()
+        del self._lines[: len(lines)]
         return lines
 
     def write_lines(self, file: TextIO) -> None:
@@ -250,10 +253,8 @@ class OutputBuffer:
 
     def take_partial_line(self) -> str:
         """Remove the incomplete line of the current job, which may be a prompt, and return it."""
-        with self._lock:
-            return self._partial_lines.pop(
-                (_find_current_job(), threading.get_ident()), ""
-            )
+        key = _find_current_job(), threading.get_ident()
+        return self._partial_lines.pop(key, "")
 
     # ---- streams
 
