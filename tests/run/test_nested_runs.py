@@ -22,11 +22,22 @@ from trioflow import (
     Scheduler,
     Sequence,
     Service,
+    StopReason,
     ThreadJob,
     current_job,
 )
 from trioflow.testing import run_virtual
-from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
+from ..bodies import (
+    CANCELLED,
+    FAILED,
+    IDLE,
+    LIMIT,
+    SUCCEEDED,
+    Closing,
+    hooked,
+    nap,
+    nothing,
+)
 from ..conftest import Virtual
 from ..places import PATIENCE
 from ..pythons import python
@@ -297,3 +308,26 @@ def test_a_group_that_is_cancelled_starts_nothing_from_then_on(
     group = Scheduler(first, second, jobs_window=1)
     assert virtual(Scheduler(word, group).co_run)
     assert second.started_at is None or not word.result()
+
+
+@pytest.mark.both_backends
+@pytest.mark.parametrize("moment", ["co_shutdown", "after_run"])
+def test_a_group_that_has_completed_is_cancelled_no_more(
+    virtual: Virtual, moment: str
+) -> None:
+    """It ended CANCELLED with the stop reason COMPLETED, and blocked its users; after the run, on trio alone."""
+
+    def after_run(ended: Scheduler) -> None:
+        if moment == "after_run" and ended is group:
+            group.cancel()
+
+    async def shut_down() -> None:
+        if moment == "co_shutdown":
+            group.cancel()
+
+    group = Scheduler(Closing(shut_down))
+    user = Job(nap, required=group)
+    scheduler = Scheduler(group, user, instruments=[hooked(after_run=after_run)])
+    assert virtual(scheduler.co_run)
+    assert (group.state, group.stop_reason) == (SUCCEEDED, StopReason.COMPLETED)
+    assert user.state is SUCCEEDED

@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..admission._line import NO_PLACES, FifoPlaces, Line
 from ..backend import WorkerTask
 from ..base._states import (
+    COMPLETED,
     FAILED,
     RUNNING,
     SCHEDULED,
@@ -298,12 +299,24 @@ class Worker(WorkerTask):
             self.run.stuck_jobs.watch(self, self.run.clock())
 
     def cancel_alone(self) -> None:
-        self.mark_cancelled(CancelCause.JOB)
-        self.group.cancel_worker(self)
+        """Cancel the job that runs. A nested scheduler that has completed keeps its success, and ends sooner."""
+        if not self._has_completed():
+            self.mark_cancelled(CancelCause.JOB)
+            self.group.cancel_worker(self)
         nested = self.nested_run()
         if nested is not None:
             # It would start jobs until the loop delivers the cancellation.
             nested.stop(StopReason.CANCELLED)
+
+    def _has_completed(self) -> bool:
+        """Return whether the job is a nested scheduler that has completed, and perhaps still shuts its jobs down."""
+        job = self.job
+        if not is_scheduler(job):
+            return False
+        run = job._run
+        if run is None:
+            return job._fate.reason is COMPLETED
+        return run.fate.reason is COMPLETED and not run.failures.number
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task: the hot loop.
