@@ -21,7 +21,7 @@ from trioflow.abc import incidents_of, printable
 from trioflow.view.look import _answers, _client, _steering
 from trioflow.view.look._page import Page
 from trioflow.view.look._reload import NOTHING_KNOWN
-from ...bodies import fail_now, nap, nothing
+from ...bodies import fail_now, hooked, nap, nothing
 from ...cli.command_line import trioflow as command
 from ...places import PATIENCE
 from ...pythons import Python
@@ -822,3 +822,34 @@ def test_code_is_taken_alone_or_before_a_retry(
     assert [" ".join(output.split()) for output in outputs] == [
         f"Error: process {os.getpid()}: {NOTHING_KNOWN}"
     ]
+
+
+@pytest.mark.both_backends
+def test_a_held_run_can_be_paused(backend: Any) -> None:
+    """The word said that the run was paused already, and what was tried again started before the resume."""
+
+    def begin_to_steer(*incident: Any) -> None:
+        if not threads:
+            threads.append(threading.Thread(target=steer))
+            threads[0].start()
+
+    def steer() -> None:
+        for words in (["pause"], ["pause"], ["try-again", "job"], [], ["resume"]):
+            outputs.append(output_of(*words).rstrip())
+
+    async def work() -> None:
+        if job.attempts == 1:
+            raise ValueError("broken")
+
+    threads: list[threading.Thread] = []
+    outputs: list[str] = []
+    job = Job(work, label="job")
+    scheduler = Scheduler(job, label="night", hold=True)
+    watch = hooked(incident=begin_to_steer)
+    assert scheduler.run(backend=backend, instruments=[watch])
+    threads[0].join()
+    paused, again, tried, text, resumed = outputs
+    assert (paused, again) == ("'night': paused", "'night': was paused already")
+    assert tried.startswith("'job': tried again")
+    assert "waits for a resume" in text
+    assert resumed == "'night': resumed"

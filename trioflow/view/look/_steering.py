@@ -186,7 +186,8 @@ def _act(request: SteeringRequest) -> str:
 
 
 def _pause(request: SteeringRequest) -> Done | str:
-    if request.scheduler.is_paused():
+    # A hold would end with the next job to start.
+    if request.scheduler.is_paused() and not _is_held(request.run):
         return f"'{printable(request.scheduler.label)}': was paused already"
     request.run.set_pause(True, request.by)
     return Done(request.scheduler.label)
@@ -350,7 +351,7 @@ ACTIONS: Final[dict[str, Callable[[SteeringRequest], Done | str]]] = {
 def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str]:
     """Return what a word from a shell means by the paths `value`, or by "resume": the attempts or the pause of now."""
     if action == "resume":
-        return ["held" if run.view.pause_text.startswith("held") else "paused"]
+        return ["held" if _is_held(run) else "paused"]
     paths: list[Any] = value if type(value) in (list,) else [value]
     found: dict[str, AnyJob] = {}
     for job, path in paths_of(run.scheduler).items():
@@ -358,6 +359,11 @@ def _seen_now(run: _run_view.RunInProgress, action: str, value: Any) -> list[str
         found[printable(path)] = job
     meant = [found[path] for path in paths if path in found]
     return list(map(_job_queries.attempt_mark, meant))
+
+
+def _is_held(run: _run_view.RunInProgress) -> bool:
+    """Return whether a run is held for its failures, and not paused besides."""
+    return run.view.pause_text.startswith("held")
 
 
 def _groups_text(scheduler: Any) -> str:
