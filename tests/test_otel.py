@@ -38,7 +38,7 @@ from trioflow import (
     ThreadJob,
     Throttled,
 )
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, JobKind
 from trioflow.otel import Tracing, remote_context
 from .bodies import at_once, fail_now, nap
 from .odd_errors import MAKERS
@@ -237,6 +237,22 @@ def test_an_exception_whose_code_raises_costs_no_span(
         "exception.stacktrace",
         "exception.escaped",
     }
+
+
+def test_a_kind_with_a_broken_failure_group_costs_no_span(
+    spans: Spans, backend: str
+) -> None:
+    """The metrics name the program of a kind by its `failure_group`: one that raises lost the trace of the run."""
+
+    class Odd(JobKind[None]):
+        async def co_run(self) -> None:
+            pass
+
+        def failure_group(self) -> object:
+            raise OSError("not that")
+
+    run(spans, backend, Odd(), Job(nap, 0.0, label="other"))
+    assert {span.name for span in spans.all()} == {"Odd", "other", "run"}
 
 
 def test_the_span_of_a_command_has_attributes_of_its_process(

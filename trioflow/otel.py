@@ -349,7 +349,7 @@ def _program_name(job: AnyJob) -> str | None:
     """
     if not isinstance(job, JobKind):
         return None
-    group = job.failure_group()
+    group = job._failure_kind()
     if isinstance(group, str) and not group.startswith("<") and not job.redact:
         # "<...>": the program is an input.
         return posixpath.basename(group)

@@ -20,6 +20,7 @@ from trioflow import (
     Rate,
     Retry,
     Scheduler,
+    StopReason,
     Throttled,
 )
 from trioflow._core.job._job_options import file_path
@@ -204,6 +205,27 @@ def test_failures_of_a_failure_group_are_one_line_of_log(
     assert (
         failures(kind(label=f"{n}") for kind in (Broken, Other) for n in range(3)) == 2
     )
+
+
+@pytest.mark.parametrize("makes_list", [False, True])
+def test_a_broken_failure_group_ends_no_run(virtual: Virtual, makes_list: bool) -> None:
+    """A key of the log that raises, or that cannot be a key, ended the run, and left it in place of the failure."""
+
+    class Broken(JobKind[None]):
+        async def co_run(self) -> None:
+            raise ValueError("its own failure")
+
+        def failure_group(self) -> object:
+            if makes_list:
+                return ["no key"]
+            raise OSError("not that")
+
+    broken, other = Broken(label="broken"), Echo("a", nap=1)
+    scheduler = Scheduler(broken, other)
+    assert not virtual(scheduler.co_run)
+    assert isinstance(broken.raised_exception(), ValueError)
+    assert scheduler.stop_reason is StopReason.FAILED
+    assert other.result() == ("a",)
 
 
 def test_on_succeeded_and_on_settled_can_read_the_outcome(virtual: Virtual) -> None:

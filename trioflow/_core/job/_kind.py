@@ -180,7 +180,14 @@ class JobKind(AbstractJob[T]):
         return self.command_line()
 
     def _failure_kind(self) -> object:
-        return self.failure_group()
+        """Return the key of `failure_group`, or the class if that raises, or returns what cannot be a key."""
+        try:
+            group = self.failure_group()
+            hash(group)
+        except Exception:
+            # From the code of a user: it must not end the run.
+            return type(self)
+        return group
 
     def _reset(self) -> None:
         super()._reset()
