@@ -207,6 +207,25 @@ def test_failures_of_a_failure_group_are_one_line_of_log(
     )
 
 
+@pytest.mark.parametrize("value", [None, 3])
+def test_a_default_label_that_is_no_text_is_the_name_of_the_class(
+    virtual: Virtual, value: Any
+) -> None:
+    """A `default_label` without a `return` broke each view, `repr` included, and each error that named the job."""
+
+    class Nameless(Echo):
+        def default_label(self, depth: int) -> str:
+            return value  # type: ignore[no-any-return]
+
+    nameless = Nameless("a")
+    outer = Echo(nameless)
+    scheduler = Scheduler(nameless, outer)
+    assert virtual(scheduler.co_run)
+    assert (nameless.label, nameless.path) == ("Nameless", "Nameless")
+    assert "Nameless" in repr(nameless)
+    assert "Nameless" in listing(scheduler, details=True)
+
+
 @pytest.mark.parametrize("makes_list", [False, True])
 def test_a_broken_failure_group_ends_no_run(virtual: Virtual, makes_list: bool) -> None:
     """A key of the log that raises, or that cannot be a key, ended the run, and left it in place of the failure."""

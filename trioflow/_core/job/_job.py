@@ -267,14 +267,17 @@ def overrides(kind: Any, base: Any, method: str) -> bool:
 
 
 def _get_label(job: AnyJob) -> str:
-    """Return the label of a job, or its default label, or the name of its class if building the default label fails."""
+    """Return the label of a job, or its default label, or the name of its class if that fails, or is no text."""
     if job._label is not None:
         return job._label
     try:
-        return job._default_label()
+        label: object = job._default_label()
     except Exception:
         # Raised by a user-defined `default_label`, or by an attribute of a user-supplied object.
-        return type(job).__name__
+        label = None
+    if not isinstance(label, str):
+        label = type(job).__name__
+    return label
 
 
 def _get_needs(job: AnyJob) -> dict[str, Any]:
