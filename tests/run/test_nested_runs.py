@@ -26,6 +26,7 @@ from trioflow import (
     ThreadJob,
     current_job,
 )
+from trioflow.abc import AbstractJob
 from trioflow.testing import run_virtual
 from ..bodies import (
     CANCELLED,
@@ -310,24 +311,35 @@ def test_a_group_that_is_cancelled_starts_nothing_from_then_on(
     assert second.started_at is None or not word.result()
 
 
-@pytest.mark.both_backends
-@pytest.mark.parametrize("moment", ["co_shutdown", "after_run"])
-def test_a_group_that_has_completed_is_cancelled_no_more(
-    virtual: Virtual, moment: str
-) -> None:
-    """It ended CANCELLED with the stop reason COMPLETED, and blocked its users; after the run, on trio alone."""
-
-    def after_run(ended: Scheduler) -> None:
-        if moment == "after_run" and ended is group:
-            group.cancel()
+def test_a_group_that_has_completed_is_cancelled_no_more(virtual: Virtual) -> None:
+    """It ended CANCELLED with the stop reason COMPLETED, and blocked its users."""
 
     async def shut_down() -> None:
-        if moment == "co_shutdown":
-            group.cancel()
+        group.cancel()
 
     group = Scheduler(Closing(shut_down))
     user = Job(nap, required=group)
-    scheduler = Scheduler(group, user, instruments=[hooked(after_run=after_run)])
-    assert virtual(scheduler.co_run)
+    assert virtual(Scheduler(group, user).co_run)
     assert (group.state, group.stop_reason) == (SUCCEEDED, StopReason.COMPLETED)
     assert user.state is SUCCEEDED
+
+
+def test_a_group_that_has_completed_is_cancelled_as_it_begins_again(
+    virtual: Virtual,
+) -> None:
+    """It has the reason for the end of its first run until its second begins."""
+
+    def job_attempt(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        if job is group and group.attempts == 2:
+            group.cancel()
+
+    async def take_back() -> None:
+        await anyio.sleep(2)
+        group.try_again()
+
+    group = Scheduler(Job(nap, 1))
+    told = hooked(job_attempt=job_attempt)
+    assert virtual(
+        Scheduler(group, Job(take_back), Job(nap, 3), instruments=[told]).co_run
+    )
+    assert (group.state, group.attempts) == (CANCELLED, 2)

@@ -309,14 +309,11 @@ class Worker(WorkerTask):
             nested.stop(StopReason.CANCELLED)
 
     def _has_completed(self) -> bool:
-        """Return whether the job is a nested scheduler that has completed, and perhaps still shuts its jobs down."""
-        job = self.job
-        if not is_scheduler(job):
+        """Return whether the job is a nested scheduler that has completed, and shuts its jobs down."""
+        run = self.nested_run()
+        if run is None or run.fate.reason is not COMPLETED:
             return False
-        run = job._run
-        if run is None:
-            return job._fate.reason is COMPLETED
-        return run.fate.reason is COMPLETED and not run.failures.number
+        return not run.failures.number
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task: the hot loop.
