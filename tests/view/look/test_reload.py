@@ -611,6 +611,16 @@ def test_a_function_may_have_a_variable_with_the_name_of_its_module(
     assert answer_of_reload().startswith("reloaded steps.py: plain;")
 
 
+def test_what_a_function_makes_global_keeps_its_place(program: Program) -> None:
+    makes = "def makes():\n    global made\n    made = str\n\nmakes()\n"
+    program.write("globals", makes + "def made(): ...\n")
+    importlib.import_module("globals")
+    _loaded_files.remember()
+    program.write("globals", "def made(): ...\n" + makes)
+    assert "has moved, or is there twice" in answer_of_reload()
+    del sys.modules["globals"]
+
+
 def test_a_star_import_stays_where_it_is_as_functions_change(program: Program) -> None:
     text = "from os.path import *\ndef plain(): return {}\n"
     program.write("stars", text.format(1))

@@ -74,8 +74,11 @@ class Source:
                 imports.append(node)
         self._imports: Final = ast.If(ast.Constant(value=False), imports, [])
         binding = (ast.alias, ast.Name, ast.ClassDef, *FUNCTIONS)
-        # The variables of functions are others, whatever their names are.
-        names = map(name_bound, _nodes_in(tree, binding))
+        # The variables of functions are others, whatever their names are, unless they are global.
+        names = [*map(name_bound, _nodes_in(tree, binding))]
+        for node in nodes:
+            if isinstance(node, ast.Global):
+                names += node.names
         self._bound: Final = Counter(filter(None, names))
         parts = list[Any]()
         for statement in itertools.filterfalse(_is_docstring, tree.body):

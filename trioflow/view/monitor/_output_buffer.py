@@ -234,7 +234,10 @@ class OutputBuffer:
             for key in list(self._partial_lines):
                 printing_job, _ = key
                 if job is None or printing_job is job:
-                    self.add_lines([self._partial_lines.pop(key)], printing_job)
+                    line = self._partial_lines.pop(key, "")
+                    # Otherwise a prompt has taken it.
+                    if line:
+                        self.add_lines([line], printing_job)
 
     def take_lines(self) -> list[str]:
         """Remove the lines, and return them. Only one thread may call this at a time: who draws.
