@@ -422,6 +422,15 @@ def test_all_views_agree_on_a_group_that_was_taken_back_and_did_not_run_again(
     assert Tally.for_scheduler(scheduler).count(JobState.IDLE) == 2
 
 
+def test_a_failure_in_a_tolerated_group_is_among_the_failures_of_each_view(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """A JUnit file has it as skipped, also if the run fails, and the other views as one that failed."""
+    group = Scheduler(Job(fail, label="inner"), label="group", critical=False)
+    scheduler = Scheduler(group, Job(fail, label="other"))
+    Views(in_virtual_time(virtual), scheduler, tmp_path).check(FAILURES)
+
+
 def test_a_failure_that_was_taken_back_is_among_the_failures_of_no_view(
     virtual: Virtual, tmp_path: Path
 ) -> None:
