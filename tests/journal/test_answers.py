@@ -700,6 +700,25 @@ def test_what_is_forgotten_is_asked_again_though_its_answer_waits(
     assert result(ran(virtual, approval(file))) == ("yes", False)
 
 
+def test_an_answer_is_in_the_journal_before_any_job_acts_on_it(
+    virtual: Virtual, file: Path, no_wait: None
+) -> None:
+    """A run that was killed had paid for 'yes', and `--replace no` was accepted, as if no run had used the 'yes'."""
+    seen: list[str] = []
+
+    async def pay(answer: str) -> None:
+        seen.append(answer)
+        seen.append(asked(file, "approve", "no", "--replace", code=1))
+
+    def build() -> Scheduler:
+        approve = Answer("pay?", label="approve")
+        return Scheduler(approve, Job(pay, approve, label="pay"), journal=file)
+
+    ran(virtual, build, lambda: give(file, "approve", "yes"))
+    assert seen[0] == "yes"
+    assert "'approve' was answered 'yes' by trioflow answer" in seen[1]
+
+
 def test_a_question_whose_answer_a_killed_run_has_committed_is_not_open(
     virtual: Virtual, file: Path, no_wait: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,8 @@ look-up ──► Restored ─────────────────�
 
 Rules:
 1. A job is recorded under the path and the fingerprint of its look-up: `expect` keeps them, until it has its outcome.
-2. All but the begin of an attempt and a word of `discard` is pending until the next commit, which is one transaction.
+2. All but the begin of an attempt, an answer and a word of `discard` is pending until the next commit, which is one
+   transaction.
 3. Two jobs of one path are never both stored: `mark_ambiguous` replaces what the first has left.
 
 Decided in docs/decisions: 39-journals.
@@ -369,7 +370,7 @@ class Recorder:
                 running.prepared = (value, result)
 
     def record(self, job: AbstractJob[Any], value: object) -> None:
-        """Buffer the result of a job for the next commit."""
+        """Buffer the result of a job for the next commit. Commit the answer to a question at once."""
         running = self._take_running(job)
         if running is None:
             # The job was restored, or it is never recorded.
@@ -391,6 +392,9 @@ class Recorder:
                 facts.notes.add_unstorable(job, f"its result, {why}")
                 record = record._replace(why=why)
         self._pending_records[running.path] = record
+        if self.questions.told(running.path) is not None:
+            # Before a job acts on the answer: after a kill, another person could replace it.
+            self.commit()
 
     def _with_result(
         self,
