@@ -700,6 +700,24 @@ def test_what_is_forgotten_is_asked_again_though_its_answer_waits(
     assert result(ran(virtual, approval(file))) == ("yes", False)
 
 
+def test_an_answer_that_comes_after_a_run_that_has_just_begun_is_refused(
+    virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command said "when the next run asks", though a run had used the first answer since it had looked."""
+    wait_for_nothing(virtual, approval(file))
+    give(file, "approve", "yes")
+
+    def give_late(*args: Any) -> int:
+        assert result(ran(virtual, approval(file))) == ("yes", False)
+        return write(*args)
+
+    write = _answer.give
+    monkeypatch.setattr(_answer, "give", give_late)
+    told = asked(file, "approve", "no", "--replace", code=1)
+    assert "'approve' has just been answered 'yes' by trioflow answer" in told
+    assert left(file) == []
+
+
 def test_an_answer_is_in_the_journal_before_any_job_acts_on_it(
     virtual: Virtual, file: Path, no_wait: None
 ) -> None:

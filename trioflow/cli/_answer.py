@@ -406,6 +406,8 @@ def give(
     if is_awaited:
         return wait_until_taken(files, answer, shown)
     if question is not None:
+        # A run may have begun since, used another answer, and ended.
+        refuse_late(files, answer, files.read("question", path))
         _outputs.echo(f"{shown}, when the next run asks")
     elif is_new:
         _outputs.echo(
@@ -440,6 +442,24 @@ def answered_otherwise(files: QuestionFiles, path: str) -> str:
     return f"'{printable(path)}' has just been answered {printable(told or 'by another command')}"
 
 
+def refuse_late(
+    files: QuestionFiles, answer: GivenAnswer, question: Question | None
+) -> None:
+    """Take an answer away if another one has come first.
+
+    Raises:
+        Refused: the question, as it is now, has another answer, or is not asked any more.
+
+    """
+    if question is not None:
+        if question.answered is None or question.counted == answer.id:
+            return
+    late = files.read("answer", answer.path)
+    if late is not None and late.id == answer.id:
+        files.remove(answer.path, "answer")
+    raise Refused(answered_otherwise(files, answer.path))
+
+
 def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> int:
     """Wait until the run has taken the answer.
 
@@ -457,11 +477,7 @@ def wait_until_taken(files: QuestionFiles, answer: GivenAnswer, shown: str) -> i
             # It may be asked again already.
             _outputs.echo(shown)
             return SUCCESS_CODE
-        if question is None or question.answered is not None:
-            late = files.read("answer", answer.path)
-            if late is not None and late.id == answer.id:
-                files.remove(answer.path, "answer")
-            raise Refused(answered_otherwise(files, answer.path))
+        refuse_late(files, answer, question)
         time.sleep(0.05)
     _outputs.echo(f"{shown}; the run has not taken it yet")
     return SUCCESS_CODE
