@@ -200,7 +200,10 @@ def test_the_next_connection_removes_a_partial_file(
     Scheduler(job, Job(cut), Sequence(looking, SshJob(server.node(), "true"))).run(
         backend=backend
     )
-    assert isinstance(job.raised_exception(), SshError)
+    error = job.raised_exception()
+    assert isinstance(error, SshError)
+    assert str(error).endswith(": the connection was lost")
+    assert not hasattr(error, "__notes__"), "it once said that the sshd might lack sftp"
     assert len(left) == 1
     assert list((tmp_path / "there").iterdir()) == []
 

@@ -340,11 +340,14 @@ class _RetryPolicy:
         self._lost_count += 1
         never_started = _transport.never_started(text_of_ssh)
         if not never_started or self._lost_count >= MAX_ATTEMPTS:
-            what = (
-                not _transport.is_loss(text_of_ssh) and text.strip()
-            ) or "the connection was lost"
-            if text.strip() and self._session.job.redact:
+            what = text.strip()
+            if what and session.job.redact:
                 what = "it failed with an error message that may name files"
+            # sftp only says that its session was closed.
+            is_lost = _transport.is_loss(text_of_ssh) or not connection.is_open()
+            if is_lost or not what:
+                what = "the connection was lost"
+                advice = ""
             raise SshError(
                 connection.node,
                 f"{self._description}: {what}",
