@@ -166,6 +166,19 @@ def test_a_directory_that_a_node_does_not_have_fails_the_command(
     )
 
 
+@pytest.mark.parametrize("command", ["pwd", ScriptText("pwd")], ids=["line", "script"])
+def test_cwd_is_no_other_directory_of_its_name(
+    backend: str, tmp_path: Path, command: Any
+) -> None:
+    """A command once ran in a directory of the same name that CDPATH led to, and that was in its output, too."""
+    for place in ("here/work", "other/work"):
+        (tmp_path / place).mkdir(parents=True)
+    node = trioflow.LocalNode(directory=tmp_path / "here")
+    env = {"CDPATH": tmp_path / "other"}
+    job = ran(backend, SshJob(node, command, cwd="work", env=env, stdout=PIPE))
+    assert job.result().text == f"{tmp_path}/here/work\n"
+
+
 def test_propagated_variables_arrive_without_acceptenv_of_the_server(
     backend: str, local: LocalConnection
 ) -> None:

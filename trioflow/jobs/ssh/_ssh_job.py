@@ -48,10 +48,12 @@ from ._steps import (
 
 Path = str | os.PathLike[str]
 CHANGE_DIRECTORY_SCRIPT: Final = (
-    'cd -- "$1" || exit; shift; if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '
+    'CDPATH= cd -- "$1" || exit; shift; '
+    'if ! command -v "$1" >/dev/null; then echo "$1: command not found" >&2; exit 127; fi; '
     'exec "$@"'
 )
-"""A shell script that changes to the directory of its first argument, and then executes the others."""
+"""A shell script that changes to the directory of its first argument, which CDPATH does not replace, and then executes
+the others."""
 # The file has a directory of its own: Python looks for modules in its script's directory, and anyone can add to /tmp.
 INLINE_SCRIPT: Final = (
     'd=$(mktemp -d) || exit; trap \'rm -rf -- "$d"\' EXIT; trap "exit 143" TERM HUP INT; s=$d/script; '
@@ -61,7 +63,7 @@ INLINE_SCRIPT: Final = (
 variable, since other users see the arguments of processes."""
 DIRECTORY_SCRIPT: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
-    'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
+    'd=$d/$2; if [ -n "$3" ]; then CDPATH= cd -- "$3" || exit; fi; shift 3; '
 )
 """The start of a shell script that runs a user-supplied script from a directory, and removes the directory at exit. The
 first three arguments are the directory, the name of the user's script in it, and the working directory or "". The
