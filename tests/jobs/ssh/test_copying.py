@@ -173,6 +173,22 @@ def test_a_pattern_copies_all_matching_files(
     assert [Path(place).read_text() for place in places] == ["a.log", "b.log"]
 
 
+@pytest.mark.parametrize("to", ["new", "new/", "there"])
+def test_a_dot_is_what_is_in_a_directory(
+    backend: str, place: Place, tmp_path: Path, to: str
+) -> None:
+    """As with cp. It was so by ssh, if `to` ended with a slash; without ssh, the directory itself was copied."""
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "there").mkdir()
+    for name in ("a", ".hidden", "sub/b"):
+        (tmp_path / "tree" / name).touch()
+    target = tmp_path / to
+    pull = Pull(f"{tmp_path}/tree/.", to=f"{tmp_path}/{to}")
+    copies = ran(backend, SshJob(place.node(), pull)).result()
+    assert sorted(copies) == [f"{target}/{name}" for name in (".hidden", "a", "sub")]
+    assert (target / "sub/b").exists()
+
+
 @SSH_ON_TRIO
 def test_no_copy_is_of_the_directory_above_by_its_two_dots(
     backend: str, place: Place, tmp_path: Path

@@ -609,6 +609,8 @@ class LocalConnection:
         return output.strip(), ""
 
     def node_path(self, path: str) -> str:
+        if path in ("~", "~/"):
+            path = "~/."
         return os.path.expanduser(path)
 
 

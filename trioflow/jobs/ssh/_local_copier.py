@@ -26,17 +26,9 @@ def put(source: str, target: str) -> None:
     """Copy a file or a directory, with its permissions and modification times."""
     status = os.stat(source)
     if stat.S_ISDIR(status.st_mode):
-        if os.path.realpath(target).startswith(f"{os.path.realpath(source)}/"):
-            raise OSError(
-                "the target is in the directory that is to be copied: give another to="
-            )
+        refuse_into_itself(source, target)
         os.mkdir(target, stat.S_IRWXU)
-        with os.scandir(source) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False) or entry.is_file(
-                    follow_symlinks=False
-                ):
-                    put(entry.path, os.path.join(target, entry.name))
+        put_content(source, target)
     elif stat.S_ISREG(status.st_mode):
         descriptor = os.open(
             target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, stat.S_IRUSR | stat.S_IWUSR
@@ -51,13 +43,38 @@ def put(source: str, target: str) -> None:
     os.chmod(target, status.st_mode & 0o777)
 
 
+def put_content(source: str, target: str) -> None:
+    """Copy what is in a directory into another."""
+    with os.scandir(source) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False) or entry.is_file(
+                follow_symlinks=False
+            ):
+                put(entry.path, os.path.join(target, entry.name))
+
+
+def refuse_into_itself(source: str, target: str) -> None:
+    if os.path.realpath(target).startswith(f"{os.path.realpath(source)}/"):
+        raise OSError(
+            "the target is in the directory that is to be copied: give another to="
+        )
+
+
 def get(pattern: str, directory: str) -> None:
-    """Copy all matches of a pattern into a directory, and print their paths, each on a line."""
+    """Copy all matches of a pattern into a directory, and print their paths, each on a line.
+
+    Like sftp, copy what is in a directory whose name is ".".
+    """
     paths = sorted(glob.glob(escape_for_glob(pattern)))
     if not paths:
         raise OSError(f'File "{pattern}" not found')
     for path in paths:
-        put(path, os.path.join(directory, os.path.basename(os.path.abspath(path))))
+        name = os.path.basename(path.rstrip("/"))
+        if name == ".":
+            refuse_into_itself(path, directory)
+            put_content(path, directory)
+        else:
+            put(path, os.path.join(directory, name))
         print(path)
 
 

@@ -85,7 +85,10 @@ async def pull(
         _check_names(
             [source for source in sources if not set(source) & set("*?[")], description
         )
-    to_directory = _steps.is_directory(to, len(sources))
+    # As with cp, "." is what is in a directory, however many files that are.
+    first = session.connection.node_path(sources[0]).rstrip("/")
+    is_content = posixpath.basename(first) == "."
+    to_directory = is_content or _steps.is_directory(to, len(sources))
     to = os.path.expanduser(to)  # noqa: ASYNC240 - reads $HOME or looks the user up: too quick to block the loop
     directory = to
     if not (to_directory or os.path.isdir(to)):  # noqa: ASYNC240 - one look at one name

@@ -288,8 +288,8 @@ class Pull(CopyStep):
 
     Args:
         sources: files and directories on the node, relative to the home directory. `*`, `?` and `[...]` are wildcards,
-            unless a backslash precedes them. Braces stand for themselves: for `{node}` give `f"{node}.log"`. Jobs are
-            replaced by their results.
+            unless a backslash precedes them. Braces stand for themselves: for `{node}` give `f"{node}.log"`. `tree/.`
+            is what is in `tree`. Jobs are replaced by their results.
         to: the destination, relative to this program's working directory: the directory for the copies if it ends with
             a "/" or there are several sources, otherwise the path of the copy. Missing directories are created.
             `{node}` is replaced by the hostname of the node.
