@@ -14,6 +14,7 @@ import pytest
 import trio
 import trioflow
 from trioflow import (
+    AbstractJob,
     CycleError,
     First,
     Job,
@@ -789,3 +790,29 @@ def test_what_the_body_raises_because_a_job_has_no_result_leaves_the_block(
 
     with pytest.raises(JobNotDone, match="'slow' is"):
         virtual(main)
+
+
+def test_what_close_of_a_job_raises_is_logged(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It replaced the failures of the run, and the jobs behind that one were not closed."""
+    closed = list[str]()
+
+    class Machine(AbstractJob[None]):
+        async def co_run(self) -> None:
+            pass
+
+        def close(self) -> None:
+            closed.append(self.label)
+            raise OSError("stuck")
+
+    async def main() -> None:
+        failing = Job(fail)
+        async with Scheduler(failing, Machine(label="a"), Machine(label="b")):
+            pass
+
+    with pytest.raises(ExceptionGroup) as caught:
+        virtual(main)
+    assert [str(error) for error in caught.value.exceptions] == ["broken"]
+    assert closed == ["a", "b"]
+    assert "close() of 'a' raised OSError: stuck" in caplog.text

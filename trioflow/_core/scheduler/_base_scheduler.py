@@ -26,7 +26,7 @@ from ... import _hints
 from .. import backend as _backend
 from ..admission import _line, _policies, _pools, _window
 from ..backend import BackendName
-from ..base import _graph_algorithms
+from ..base import _graph_algorithms, _logger
 from ..base._states import (
     CHECKING,
     COMPLETED,
@@ -365,6 +365,7 @@ class BaseScheduler(
         """Close the scheduler and all its jobs permanently. Results can still be read afterwards.
 
         A closed scheduler cannot run, and accepts no jobs. The coroutine objects of jobs that never ran are closed.
+        What `close()` of a job raises is logged.
 
         Raises:
             RuntimeError: the scheduler is running.
@@ -376,7 +377,7 @@ class BaseScheduler(
             scheduler._is_closed = True
             for job in scheduler._members.jobs:
                 if not is_scheduler(job):
-                    job.close()
+                    _close_job(job)
                 if job._state in REOPENABLE:
                     # It might have been tried again.
                     job._release_call()
@@ -1620,6 +1621,15 @@ def _made_by_user(
             f"{subject}: {call_text} returned {type(made).__name__}; it must return text"
         )
     return made
+
+
+def _close_job(job: AnyJob) -> None:
+    """Close a job, and log what that raises: the other jobs are closed, too, and the failures of a run leave it."""
+    try:
+        job.close()
+    except Exception as error:
+        text = f"close() of {job.label!r} raised {_errors.one_line_error(error)}"
+        _logger.warn(text, error)
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
