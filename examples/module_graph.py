@@ -100,8 +100,13 @@ async def parser(*, task_status: TaskStatus[int]) -> None:
         command, stderr=None, start_new_session=True
     ) as process:
         assert process.stdout is not None
-        task_status.started(int(await TextReceiveStream(process.stdout).receive()))
-        raise ChildProcessError(f"the parser ended with {await process.wait()}")
+        try:
+            task_status.started(int(await TextReceiveStream(process.stdout).receive()))
+            raise ChildProcessError(f"the parser ended with {await process.wait()}")
+        except anyio.get_cancelled_exc_class():
+            # On asyncio a cancellation comes once, and would leave the process to the wait at the end of the block.
+            process.kill()
+            raise
 
 
 async def imports_of(path: Path, port: int) -> list[Import]:

@@ -153,9 +153,13 @@ def test_a_job_is_retried_when_the_parser_closes_the_connection(
 
 
 def test_parser_ends_in_time(
-    backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
+    backend: str,
+    library: Path,
+    example: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The parser, a service, succeeds, and its process is gone after the run."""
+    """The parser, a service, succeeds, and its process is gone after the run, without a second cancellation."""
     processes: list[Any] = []
     open_process = anyio.open_process
 
@@ -169,6 +173,7 @@ def test_parser_ends_in_time(
     assert completed
     assert next(iter(scheduler)).state is JobState.SUCCEEDED
     assert [process.returncode for process in processes] == [-9]
+    assert "still running" not in caplog.text
 
 
 def test_a_parser_that_does_not_start_blocks_the_jobs_that_need_it(
