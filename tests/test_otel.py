@@ -251,7 +251,7 @@ def test_a_kind_with_a_broken_failure_group_costs_no_span(
         def failure_group(self) -> object:
             raise OSError("not that")
 
-    run(spans, backend, Odd(), Job(nap, 0.0, label="other"))
+    assert run(spans, backend, Odd(), Job(nap, 0.0, label="other"))
     assert {span.name for span in spans.all()} == {"Odd", "other", "run"}
 
 

@@ -6,6 +6,7 @@ This module needs the extra `otel`: `pip install "trioflow[otel]"`. The program 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import weakref
@@ -349,7 +350,10 @@ def _program_name(job: AnyJob) -> str | None:
     """
     if not isinstance(job, JobKind):
         return None
-    group = job._failure_kind()
+    group: object = None
+    # A kind of a user may raise in it.
+    with contextlib.suppress(Exception):
+        group = job.failure_group()
     if isinstance(group, str) and not group.startswith("<") and not job.redact:
         # "<...>": the program is an input.
         return posixpath.basename(group)
