@@ -35,7 +35,7 @@ class FailureCounts:
 
     def count(self, job: AnyJob, failure: Failure) -> None:
         """Count the failure of a member, unless it belongs to others or is tolerated."""
-        if failure.is_from_cancel or find_interruption(failure.exception):
+        if failure.is_from_cancel or find_interruption(failure.exception) is not None:
             return
         criticality = job._criticality()
         is_excused = failure.is_taken or criticality is False
