@@ -18,6 +18,7 @@ from trioflow import (
     Job,
     JUnit,
     Pool,
+    Retry,
     Scheduler,
     Trace,
     current_scheduler,
@@ -110,6 +111,28 @@ def test_earlier_failures_of_a_job_that_has_failed_are_no_flakiness(
         "bad": ["failure", "rerunFailure"],
         "good": ["flakyFailure"] * 2,
     }
+
+
+def test_earlier_failures_of_a_job_that_moved_on_are_no_flakiness(
+    virtual: Virtual, tmp_path: Path
+) -> None:
+    """Its case is skipped, and once had the element of a test that has passed at last, too."""
+    calls = list[int]()
+
+    async def fails_once_and_hangs() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            raise OSError("broken")
+        await anyio.sleep(9)
+
+    retry = Retry(1, first=1, jitter=False)
+    job = Job(
+        fails_once_and_hangs, label="job", retry=retry, timeout=5, on_timeout="move_on"
+    )
+    junit = JUnit(tmp_path / "junit.xml")
+    assert virtual(lambda: Scheduler(job).co_run(instruments=[junit]))
+    (case,) = ElementTree.parse(junit.path).iter("testcase")
+    assert [part.tag for part in case] == ["skipped", "rerunFailure"]
 
 
 def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -> None:

@@ -233,7 +233,7 @@ def _add_case(
         _add(case, "skipped", message=reason)
     if span.state in (JobState.SUCCEEDED, JobState.FAILED):
         # The elements of Maven's Surefire for repeated tests.
-        element = "flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
+        element = "rerunFailure" if _element(record, span) else "flakyFailure"
         for error in (*earlier_errors, *_errors_in_attempts(span)):
             repeated = _add(case, element, type=error.partition(":")[0], message=error)
             _add(repeated, "stackTrace", error)
