@@ -79,6 +79,14 @@ def test_command_line_options_override_the_arguments_of_the_test(
     assert any("This run violates an invariant" in line for line in told)
 
 
+def test_a_negative_seed_can_be_given_at_the_command_line(
+    project: pytest.Pytester,
+) -> None:
+    """A call of `explore` takes it, and its summary says it: the option refused it with the advice to give a number."""
+    told = lines(project, "--explore-seed=-7")
+    assert any(line.startswith("GOOD 20 runs, seed=-7,") for line in told)
+
+
 def test_an_invalid_number_of_runs_is_rejected_at_the_command_line(
     project: pytest.Pytester,
 ) -> None:

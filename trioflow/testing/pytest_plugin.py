@@ -64,7 +64,7 @@ def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
             options["seed"] = random.randrange(10**6)
         elif seed is not None:
             options["seed"] = seed
-            if seed.isdecimal():
+            if seed.removeprefix("-").isdecimal():
                 options["seed"] = int(seed)
         else:
             options.setdefault("seed", zlib.crc32(request.node.nodeid.encode()) % 10**6)
