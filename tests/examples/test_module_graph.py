@@ -152,6 +152,7 @@ def test_a_job_is_retried_when_the_parser_closes_the_connection(
     )
 
 
+@pytest.mark.both_backends
 def test_parser_ends_in_time(
     backend: str,
     library: Path,

@@ -14,6 +14,7 @@ import trio
 import trioflow
 from trioflow import (
     CycleError,
+    First,
     Job,
     JobCancelled,
     JobState,
@@ -343,6 +344,18 @@ def test_a_group_of_exceptions_that_is_none_itself_counts_as_a_failure(
     with pytest.raises(BaseExceptionGroup) as caught:
         virtual(functools.partial(scheduler.co_run, check=True))
     assert caught.value.exceptions == (error,)
+
+
+def test_a_first_names_the_group_of_exceptions_that_each_of_its_jobs_raised(
+    virtual: Virtual,
+) -> None:
+    """It said that it had two jobs that no other one requires, and could never succeed."""
+    errors = [OddBaseGroup("odd", [ValueError("inner")]) for _ in range(2)]
+    first = First([Job(raise_it, lambda error=error: error, 1) for error in errors])
+    assert virtual(Scheduler(first).co_run) is False
+    error = first.raised_exception()
+    assert isinstance(error, BaseExceptionGroup)
+    assert error.exceptions == tuple(errors)
 
 
 async def group_cancellation(

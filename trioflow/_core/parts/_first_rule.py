@@ -264,15 +264,18 @@ class FirstRule(Part, Instrument):
         needed = "one" if self._enough == 1 else self._enough
         # Cancelled and skipped jobs have no exception of their own: these are those that `result()` raises for them.
         errors = [_errors.no_result_error(job) for job in self._losers]
-        exceptions = [error for error in errors if isinstance(error, Exception)]
+        exceptions = [
+            each for each in errors if _errors.find_interruption(each) is None
+        ]
         what = f"{count} of {total} jobs of {run.scheduler.label!r} failed"
-        error: Exception
+        error: BaseException
         if not exceptions:
             error = too_few_jobs_error(run.scheduler, total, self._enough)
         elif all(isinstance(error, _errors.BudgetSpent) for error in errors):
             error = exceptions[0]
         else:
-            error = ExceptionGroup(f"{what}, and {needed} had to succeed", exceptions)
+            text = f"{what}, and {needed} had to succeed"
+            error = BaseExceptionGroup(text, exceptions)
         run.scheduler._run_error = error
         self._decide(StopReason.CRITICAL)
 
