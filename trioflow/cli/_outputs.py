@@ -7,7 +7,7 @@ import getpass
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
@@ -88,15 +88,16 @@ def check_files_differ(places: Iterable[tuple[str, object]]) -> None:
 
     """
     names: dict[str, str] = {}
-    for name, path in places:
-        if not path or not isinstance(path, (str, os.PathLike)):
+    for name, value in places:
+        if not value or not isinstance(value, (str, os.PathLike)):
             continue
+        path = os.fspath(cast("str | os.PathLike[str]", value))
         # A device takes the texts of all.
         if os.path.isfile(path) or not os.path.exists(path):
             other = names.setdefault(os.path.realpath(path), name)
             if other != name:
                 raise click.UsageError(
-                    f"{other} and {name} name one file, {printable(str(path))!r}: give each its own"
+                    f"{other} and {name} name one file, {printable(path)!r}: give each its own"
                 )
 
 
