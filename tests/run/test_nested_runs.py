@@ -22,23 +22,11 @@ from trioflow import (
     Scheduler,
     Sequence,
     Service,
-    StopReason,
     ThreadJob,
     current_job,
 )
-from trioflow.abc import AbstractJob
 from trioflow.testing import run_virtual
-from ..bodies import (
-    CANCELLED,
-    FAILED,
-    IDLE,
-    LIMIT,
-    SUCCEEDED,
-    Closing,
-    hooked,
-    nap,
-    nothing,
-)
+from ..bodies import CANCELLED, FAILED, IDLE, LIMIT, SUCCEEDED, nap, nothing
 from ..conftest import Virtual
 from ..places import PATIENCE
 from ..pythons import python
@@ -309,37 +297,3 @@ def test_a_group_that_is_cancelled_starts_nothing_from_then_on(
     group = Scheduler(first, second, jobs_window=1)
     assert virtual(Scheduler(word, group).co_run)
     assert second.started_at is None or not word.result()
-
-
-def test_a_group_that_has_completed_is_cancelled_no_more(virtual: Virtual) -> None:
-    """It ended CANCELLED with the stop reason COMPLETED, and blocked its users."""
-
-    async def shut_down() -> None:
-        group.cancel()
-
-    group = Scheduler(Closing(shut_down))
-    user = Job(nap, required=group)
-    assert virtual(Scheduler(group, user).co_run)
-    assert (group.state, group.stop_reason) == (SUCCEEDED, StopReason.COMPLETED)
-    assert user.state is SUCCEEDED
-
-
-def test_a_group_that_has_completed_is_cancelled_as_it_begins_again(
-    virtual: Virtual,
-) -> None:
-    """It has the reason for the end of its first run until its second begins."""
-
-    def job_attempt(scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        if job is group and group.attempts == 2:
-            group.cancel()
-
-    async def take_back() -> None:
-        await anyio.sleep(2)
-        group.try_again()
-
-    group = Scheduler(Job(nap, 1))
-    told = hooked(job_attempt=job_attempt)
-    assert virtual(
-        Scheduler(group, Job(take_back), Job(nap, 3), instruments=[told]).co_run
-    )
-    assert (group.state, group.attempts) == (CANCELLED, 2)

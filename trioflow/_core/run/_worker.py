@@ -49,7 +49,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from ..admission._line import NO_PLACES, FifoPlaces, Line
 from ..backend import WorkerTask
 from ..base._states import (
-    COMPLETED,
     FAILED,
     RUNNING,
     SCHEDULED,
@@ -299,21 +298,12 @@ class Worker(WorkerTask):
             self.run.stuck_jobs.watch(self, self.run.clock())
 
     def cancel_alone(self) -> None:
-        """Cancel the job that runs. A nested scheduler that has completed keeps its success, and ends sooner."""
-        if not self._has_completed():
-            self.mark_cancelled(CancelCause.JOB)
-            self.group.cancel_worker(self)
+        self.mark_cancelled(CancelCause.JOB)
+        self.group.cancel_worker(self)
         nested = self.nested_run()
         if nested is not None:
             # It would start jobs until the loop delivers the cancellation.
             nested.stop(StopReason.CANCELLED)
-
-    def _has_completed(self) -> bool:
-        """Return whether the job is a nested scheduler that has completed, and shuts its jobs down."""
-        run = self.nested_run()
-        if run is None or run.fate.reason is not COMPLETED:
-            return False
-        return not run.failures.number
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task: the hot loop.

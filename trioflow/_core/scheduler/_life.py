@@ -30,8 +30,7 @@ The words:
 
 At the stage RUNNING, the phase of the run says more. A group that has not begun, or waits for its next attempt, is in
 no phase, and takes "pause" and "jobs_window=" all the same. One that has settled takes "resume", for it may be tried
-again, and would begin with its pause. One that has completed keeps its success: while it is STOPPING, "cancel" cancels
-only what still runs in it. The tests of these rows are in tests/laws/test_steering.py.
+again, and would begin with its pause. The tests of these rows are in tests/laws/test_steering.py.
 
 | word | CHECKING | LINKING, ENTERING | RUNNING | DRAINING | STOPPING |
 |---|---|---|---|---|---|
