@@ -1116,7 +1116,7 @@ PLANTS: Final = (
 """),
     plant("junit-flaky-kind", "trioflow/view/_junit.py", "_add_case",
         "the errors of attempts of a job that failed in the end are called flaky", """
--"flakyFailure" if span.state is JobState.SUCCEEDED else "rerunFailure"
+-"rerunFailure" if _element(record, span) else "flakyFailure"
 +"flakyFailure"
 """),
     plant("junit-errors-twice", "trioflow/view/_junit.py", "xml_text",
