@@ -179,6 +179,18 @@ class TraceRecord:
         return frozenset(inside)
 
     @cached_property
+    def numbers_in_tolerated(self) -> frozenset[int]:
+        """The numbers of the spans of jobs in a nested scheduler that is tolerated, at any depth."""
+        inside: set[int] = set()
+        for run in self.runs:
+            parent = run.parent
+            if parent is None:
+                continue
+            if parent in inside or self.spans[parent].critical is False:
+                inside.update(run.member_numbers)
+        return frozenset(inside)
+
+    @cached_property
     def counted_spans(self) -> tuple[Span, ...]:
         """The last span of each job that a `Tally` counts, and of each nested scheduler that failed by itself."""
         last_runs = {(run.parent, run.scheduler_number): run for run in self.runs}
