@@ -32,7 +32,7 @@ inside = ProcessJob(len, "ab")
 print(Scheduler(inside, processes=ThreadPoolExecutor()).run(), inside.result())
 
 from trioflow.journal import _lock
-path = Path(tempfile.mkdtemp()) / "run.db"
+path = Path(tempfile.mkdtemp(dir=Path.cwd())) / "run.db"
 lock = _lock.JournalLock(path, "journal")
 print(_lock.find_holder(path) == lock.process_description, lock.process_description.startswith("process"))
 other = open(path.with_name("run.db-lock"), "r+b")

@@ -696,12 +696,12 @@ def test_a_watch_prints_messages_and_elapsed_times(
     """A Watch prints a message at creation, and later the elapsed time and the wall clock; it can be restarted."""
     watch = Watch("go", show_wall_clock=True)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "000.000  go"
+    assert re.fullmatch(r"\d{3}\.\d{3}  go", first)
     assert second.endswith(" go")
     watch.print_elapsed("|")
     watch.print_wall_clock("|")
     out = capsys.readouterr().out
-    assert out.startswith("000.0")
+    assert re.match(r"\d{3}\.\d{3} ", out)
     assert [len(part) for part in out.split("|")] == [8, 12, 0]
     before = watch.start
     watch.reset()
