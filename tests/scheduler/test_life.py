@@ -235,15 +235,10 @@ def answer_to(
     if scene.error is None:
         acts = Answer.KEEP if Answer.KEEP in cell else Answer.ACT
         seen = acts if scene.has_effect(word) else Answer.IGNORE
-    if (
-        word in ("drain", "resume")
-        and scene.stage in (Stage.ENDED, Stage.BODY, Stage.SETTLED)
-        and Answer.IGNORE in cell
-        and scene.error is None
-    ):
-        seen = (
-            Answer.IGNORE
-        )  # nothing was paused, and to be in the body is to be drained
+        # Nothing was paused, and to be in the body is to be drained.
+        has_ended = scene.stage in (Stage.ENDED, Stage.BODY, Stage.SETTLED)
+        if word in ("drain", "resume") and has_ended and Answer.IGNORE in cell:
+            seen = Answer.IGNORE
     return seen
 
 
