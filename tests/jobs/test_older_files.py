@@ -400,6 +400,10 @@ def test_a_file_of_another_job_changed_again_stays(backend: str, again: str) -> 
     assert (os.listdir(), Path("out").read_text()) == (["out"], "two")
 
 
+def placed(job: Any, place: str) -> Any:
+    return Scheduler(job) if place == "in groups" else job
+
+
 @pytest.mark.parametrize("place", ["alone", "in groups", "in a directory"])
 def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> None:
     """With `keep_jobs=False`, a job that nothing requires is freed: what it had made once counted as nobody's."""
@@ -416,9 +420,6 @@ def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> Non
             put("out", "two")
         raise OSError
 
-    def placed(job: Any) -> Any:
-        return Scheduler(job) if place == "in groups" else job
-
     async def program() -> None:
         nonlocal is_begun, is_made, scheduler
         is_begun = anyio.Event()
@@ -427,14 +428,14 @@ def test_a_file_of_a_job_that_was_dropped_stays(backend: str, place: str) -> Non
             output = os.path.dirname(name) or name
             changed = Job(change, writes=output, log=False, retry=1)
             if place == "in a directory":
-                scheduler.add(placed(changed))
+                scheduler.add(placed(changed, place))
                 await is_begun.wait()
                 os.mkdir("made")
-            await scheduler.add(placed(Job(make, writes=name)))
+            await scheduler.add(placed(Job(make, writes=name), place))
             gc.collect()
             is_made.set()
             if place != "in a directory":
-                scheduler.add(placed(changed))
+                scheduler.add(placed(changed, place))
 
     is_begun: Any = None
     is_made: Any = None
@@ -462,18 +463,15 @@ def test_a_file_stays_whose_job_is_dropped_as_another_changes_it(
         put("out", "two")
         raise OSError
 
-    def placed(job: Any) -> Any:
-        return Scheduler(job) if place == "in groups" else job
-
     async def program() -> None:
         nonlocal is_made, is_begun, is_dropped
         is_made, is_begun, is_dropped = anyio.Event(), anyio.Event(), anyio.Event()
         async with Scheduler(keep_jobs=False, log=False) as scheduler:
             making = Job(make, writes="out")
-            made = scheduler.add(placed(making))
+            made = scheduler.add(placed(making, place))
             await is_made.wait()
             changed = Job(change, writes="out", log=False, retry=1)
-            scheduler.add(placed(changed))
+            scheduler.add(placed(changed, place))
             await made
             references.append(weakref.ref(making))
             del made, making

@@ -171,22 +171,22 @@ class TraceRecord:
     @cached_property
     def numbers_in_first(self) -> frozenset[int]:
         """The numbers of the spans of jobs in a nested `First`, at any depth. The `First` counts, and they do not."""
-        inside: set[int] = set()
-        for run in self.runs:
-            parent = run.parent
-            if parent is not None and (parent in inside or self.spans[parent].is_first):
-                inside.update(run.member_numbers)
-        return frozenset(inside)
+        return self._numbers_inside(lambda group: group.is_first)
 
     @cached_property
     def numbers_in_tolerated(self) -> frozenset[int]:
         """The numbers of the spans of jobs in a nested scheduler that is tolerated, at any depth."""
+        return self._numbers_inside(lambda group: group.critical is False)
+
+    def _numbers_inside(self, is_meant: Callable[[Span], bool]) -> frozenset[int]:
+        """Return the numbers of the spans of jobs in the nested schedulers that are meant, at any depth."""
         inside: set[int] = set()
+        # Enclosing runs come first.
         for run in self.runs:
             parent = run.parent
             if parent is None:
                 continue
-            if parent in inside or self.spans[parent].critical is False:
+            if parent in inside or is_meant(self.spans[parent]):
                 inside.update(run.member_numbers)
         return frozenset(inside)
 
